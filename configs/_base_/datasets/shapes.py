@@ -1,0 +1,73 @@
+# Generated scenes: nothing on disk. All shapes of a scene are asked for at once (K = number of
+# shapes).
+text_model = 'builtin:shapes'
+max_query_len = 14  # the longest expression has 9 words, and [CLS] and [SEP]
+
+train_pipeline = [
+    dict(type='LoadGroundingImage'),
+    dict(type='LoadQueryAnnotations'),
+    dict(type='FlipWithText', prob=0.5, swap='word'),
+    dict(type='TokenizeQueries', tokenizer=text_model, max_query_len=max_query_len),
+    dict(type='PackGroundingInputs'),
+]
+test_pipeline = [
+    dict(type='LoadGroundingImage'),
+    dict(type='LoadQueryAnnotations'),
+    dict(type='TokenizeQueries', tokenizer=text_model, max_query_len=max_query_len),
+    dict(type='PackGroundingInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='ShapesGroundingDataset', split='train', num_scenes=16000, pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ShapesGroundingDataset',
+        split='val',
+        name='val',
+        num_scenes=500,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(
+                type='ShapesGroundingDataset',
+                split='test',
+                name='test',
+                num_scenes=1000,
+                test_mode=True,
+                pipeline=test_pipeline,
+            ),
+            # The control: the same scenes, every query replaced by a constant.
+            dict(
+                type='ShapesGroundingDataset',
+                split='test',
+                name='text-blind',
+                num_scenes=1000,
+                test_mode=True,
+                constant_query='the object',
+                pipeline=test_pipeline,
+            ),
+        ],
+    ),
+)
+
+val_evaluator = dict(type='GroundingMetric')
+test_evaluator = dict(type='GroundingMetric')

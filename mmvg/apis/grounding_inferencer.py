@@ -1,0 +1,267 @@
+import copy
+import hashlib
+import itertools
+import os.path as osp
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mmvg.visualization.grounding_visualizer import draw_sample
+
+from .start_up import load_config
+
+ImageInput = str | Path | np.ndarray
+_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+
+class GroundingInferencer:
+    """Finds the box of each query in pictures given as files or arrays.
+
+    Written plainly: mmengine's ``BaseInferencer`` pairs each input with one output and picks models
+    by metafile weights, so all of its steps would have to be replaced.
+
+    Example:
+        >>> inferencer = GroundingInferencer('transvg_r50_refcoco', 'transvg_r50.pth')
+        >>> inferencer('street.jpg', ['the red car', 'man on the left'])['predictions'][0]['bboxes']
+        [[312.4, 88.0, 590.1, 301.7], [20.3, 102.9, 88.8, 330.6]]
+
+    Args:
+        model (str | Path | Config): Path of a config, name of one of mmvg's, or a loaded config.
+        weights (str, optional): Checkpoint. Without one the model is random, which is logged.
+        device (str, optional): E.g. ``'cuda:0'``. Defaults to the best available.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        ValueError: If the checkpoint belongs to another model.
+    """
+
+    def __init__(
+        self, model: str | Path | Config, weights: str | None = None, device: str | None = None
+    ) -> None:
+        cfg = copy.deepcopy(model) if isinstance(model, Config) else load_config(model)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        self.cfg = cfg
+        self.device = device or get_device()
+        self.model = _build_model(cfg, weights).to(self.device).eval()
+        self.loader, self.pipeline = _build_pipeline(cfg.test_dataloader.dataset)
+
+    def __call__(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        texts: str | Sequence[str] | Sequence[Sequence[str]],
+        batch_size: int = 1,
+        out_dir: str | None = None,
+        show: bool = False,
+    ) -> dict:
+        """Ground texts in images.
+
+        ====================  =====================  ===================================
+        images                texts                  meaning
+        ====================  =====================  ===================================
+        one                   one or N               all texts, the image encoded once
+        N                     one                    the text on every image
+        N                     N                      text i on image i
+        N                     N lists of texts       list i on image i
+        ====================  =====================  ===================================
+
+        Args:
+            images: A file, a folder (its pictures in name order), an array (H x W x 3 uint8,
+                **BGR** as from ``mmcv.imread``, or H x W grey), or a list of files and arrays.
+            texts: One query or several, see the table.
+            batch_size (int): Images per forward pass.
+            out_dir (str, optional): Write one annotated picture per image there. The name is made
+                of the image's name and queries, so that other queries on the same image do not
+                overwrite it.
+            show (bool): Open each picture in a window.
+
+        Returns:
+            dict: ``predictions``: per image a JSON-serialisable ``dict(image, queries, bboxes,
+            scores)`` with K xyxy boxes in px of the original image; ``visualization``: paths
+            written to ``out_dir``.
+
+        Raises:
+            FileNotFoundError: If an image does not exist.
+            ValueError: If the numbers of images and texts do not fit, or a text is empty.
+        """
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        images = _as_image_list(images)
+        queries = _pair_texts(len(images), texts)
+        predictions, pictures = [], []
+        for start in range(0, len(images), batch_size):
+            stop = min(start + batch_size, len(images))
+            records = [self._load(images[i], i, queries[i]) for i in range(start, stop)]
+            originals = [record['img'] for record in records]
+            for sample, image in zip(self._forward(records), originals, strict=True):
+                predictions.append(_to_json(sample))
+                if out_dir is not None or show:
+                    picture = draw_sample(
+                        np.ascontiguousarray(image[..., ::-1]), sample, draw_gt=False
+                    )
+                    if out_dir is not None:
+                        pictures.append(_write_picture(picture, out_dir, predictions[-1], pictures))
+                    if show:
+                        mmcv.imshow(picture[..., ::-1], predictions[-1]['image'])
+        return dict(predictions=predictions, visualization=pictures)
+
+    def _load(self, image: ImageInput, index: int, queries: list[str]) -> dict:
+        """The record that a data set would give, with its picture decoded."""
+        record = dict(img_id=index, queries=list(queries), dataset_name='')
+        if isinstance(image, np.ndarray):
+            record.update(img=image, img_path=f'array_{index:04d}')
+        else:
+            record.update(img_path=str(image))
+        return self.loader(record)
+
+    @torch.no_grad()
+    def _forward(self, records: Sequence[dict]) -> list[DetDataSample]:
+        return self.model.test_step(pseudo_collate([self.pipeline(record) for record in records]))
+
+
+def _build_model(cfg: Config, weights: str | None) -> torch.nn.Module:
+    """Build the model and load ``weights``, without fetching any pretrained parts."""
+    if weights is not None and '://' not in str(weights) and not osp.isfile(weights):
+        raise FileNotFoundError(
+            f'checkpoint {weights} does not exist; train one with tools/train.py, convert one with '
+            'tools/model_converters, or correct the path'
+        )
+    model = MODELS.build(cfg.model)
+    if weights is None:
+        MMLogger.get_current_instance().warning(
+            'no checkpoint given: the boxes come from random weights'
+        )
+        return model
+    try:
+        checkpoint = load_checkpoint(model, str(weights), map_location='cpu')
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f'checkpoint {weights} cannot be read ({error}): it is cut off or no checkpoint; copy '
+            'or download it again'
+        ) from error
+    _check_fit(model, checkpoint.get('state_dict', checkpoint), weights)
+    return model
+
+
+def _check_fit(model: torch.nn.Module, state: dict, weights: str) -> None:
+    """Refuse weights that mmengine would only warn about and leave random."""
+    shared = {k: v for k, v in model.state_dict().items() if k in state}
+    wrong = [k for k, v in shared.items() if v.shape != state[k].shape]
+    if wrong or not shared:
+        problem = f'another shape for {wrong[:3]}' if wrong else 'no weight of this model'
+        raise ValueError(
+            f'checkpoint {weights} has {problem}; use the config that it was trained with, or '
+            'convert an official checkpoint with tools/model_converters'
+        )
+
+
+def _build_pipeline(dataset: ConfigDict) -> tuple[Callable, Callable]:
+    """Image loader and the rest of a data set's pipeline, without loading of annotations."""
+    while not dataset.get('pipeline'):
+        wrapped = dataset.get('datasets') or [dataset.get('dataset')]
+        if wrapped[0] is None:
+            raise ValueError(
+                'the config has no test_dataloader.dataset.pipeline to prepare pictures'
+            )
+        dataset = wrapped[0]
+    loading = [step for step in dataset.pipeline if step['type'].startswith('LoadGroundingImage')]
+    skipped = [*loading, *(s for s in dataset.pipeline if s['type'] == 'LoadQueryAnnotations')]
+    # Generated data may come without a loader, but their models answer on files here.
+    loader = TRANSFORMS.build(loading[0] if loading else dict(type='LoadGroundingImage'))
+    return loader, Compose([step for step in dataset.pipeline if step not in skipped])
+
+
+def _as_image_list(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        folder = Path(images)
+        images = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
+        if not images:
+            raise FileNotFoundError(
+                f'folder {folder} has no picture ({", ".join(_IMAGE_SUFFIXES)})'
+            )
+    if isinstance(images, (str, Path, np.ndarray)):
+        images = [images]
+    images = [_check_image(image, i) for i, image in enumerate(images)]
+    if not images:
+        raise ValueError('no image given')
+    return images
+
+
+def _check_image(image: ImageInput, index: int) -> ImageInput:
+    if isinstance(image, (str, Path)):
+        if not Path(image).is_file():
+            raise FileNotFoundError(
+                f'image {image} does not exist; give the path of a local file or folder'
+            )
+        return image
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = f'{image.dtype} array' if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f'image {index} is a {kind}; give a path or a uint8 array H x W x 3 (BGR)')
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f'image {index} has shape {image.shape}; expected H x W x 3 (BGR) or H x W (grey)'
+        )
+    return image
+
+
+def _pair_texts(num_images: int, texts: str | Sequence) -> list[list[str]]:
+    """The K queries of each image by the rules in :meth:`GroundingInferencer.__call__`."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if any(not isinstance(text, str) for text in texts):
+        paired = [[text] if isinstance(text, str) else list(text) for text in texts]
+    elif num_images == 1:
+        paired = [texts]
+    else:
+        paired = [[text] for text in texts] * (num_images if len(texts) == 1 else 1)
+    if len(paired) != num_images:
+        raise ValueError(
+            f'{num_images} images but {len(paired)} texts or lists of texts; give one text '
+            'for all images, one text per image, or one list of texts per image'
+        )
+    for i, queries in enumerate(paired):
+        if not queries:
+            raise ValueError(f'image {i} has no text; give at least one query')
+        for query in queries:
+            if not isinstance(query, str) or not query.strip():
+                raise ValueError(
+                    f'text {query!r} of image {i} is empty or not a string; describe what to find'
+                )
+    return paired
+
+
+def _to_json(sample: DetDataSample) -> dict:
+    pred = sample.pred_instances
+    return dict(
+        image=sample.img_path,
+        queries=list(sample.queries),
+        bboxes=pred.bboxes.tolist(),
+        scores=pred.scores.tolist(),
+    )
+
+
+def _write_picture(
+    picture: np.ndarray, out_dir: str, prediction: dict, taken: Sequence[str]
+) -> str:
+    queries = prediction['queries']
+    words = re.sub(r'\W+', '-', queries[0]).strip('-')[:40]
+    digest = hashlib.sha1('\n'.join([prediction['image'], *queries]).encode()).hexdigest()[:8]
+    name = f'{Path(prediction["image"]).stem}_{words}_{digest}'
+    endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
+    paths = (osp.join(out_dir, f'{name}{ending}.jpg') for ending in endings)
+    path = next(p for p in paths if p not in taken)
+    mmcv.imwrite(picture[..., ::-1], path)
+    return path

@@ -1,0 +1,149 @@
+"""Scenes of textured shapes: how they are sampled and drawn. Everything follows from a seed."""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+KINDS = ('circle', 'square', 'triangle', 'diamond', 'cross')
+COLOURS = dict(  # BGR
+    red=(50, 50, 220),
+    green=(70, 170, 60),
+    blue=(215, 100, 40),
+    yellow=(40, 215, 235),
+    purple=(170, 60, 150),
+    white=(240, 240, 240),
+)
+TEXTURES = ('plain', 'striped', 'dotted')
+# Half the side of the box, as a share of the canvas.
+SIZES = dict(small=(0.085, 0.12), large=(0.16, 0.21))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape; centre and radius (half its box) in pixels."""
+
+    kind: str
+    colour: str
+    texture: str
+    size: str
+    cx: float
+    cy: float
+    radius: float
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """(x1, y1, x2, y2) in pixels."""
+        return (
+            self.cx - self.radius,
+            self.cy - self.radius,
+            self.cx + self.radius,
+            self.cy + self.radius,
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Shapes that do not overlap, on a square canvas of ``side`` pixels."""
+
+    side: int
+    shapes: tuple[Shape, ...]
+    background: int
+
+
+def sample_scene(rng: random.Random, side: int = 64, num_shapes: tuple[int, int] = (2, 4)) -> Scene:
+    """Draw a scene of ``num_shapes`` (inclusive range) shapes whose boxes do not overlap."""
+    shapes: list[Shape] = []
+    wanted = rng.randint(*num_shapes)
+    while len(shapes) < wanted:
+        size = rng.choice(tuple(SIZES))
+        # Whole half-pixels: the drawn shape fills its box exactly.
+        radius = round(rng.uniform(*SIZES[size]) * side * 2) / 2
+        for _ in range(20):
+            cx = round(rng.uniform(radius + 1, side - radius - 1) * 2) / 2
+            cy = round(rng.uniform(radius + 1, side - radius - 1) * 2) / 2
+            if all(max(abs(cx - s.cx), abs(cy - s.cy)) > radius + s.radius + 1 for s in shapes):
+                shapes.append(
+                    Shape(
+                        rng.choice(KINDS),
+                        rng.choice(tuple(COLOURS)),
+                        rng.choice(TEXTURES),
+                        size,
+                        cx,
+                        cy,
+                        radius,
+                    )
+                )
+                break
+        else:
+            shapes.clear()  # the large ones left no room: start again
+    return Scene(side, tuple(shapes), rng.randrange(2**16))
+
+
+def _outline(shape: Shape) -> np.ndarray:
+    """Corners of a shape, unit box [-1, 1] scaled to pixels; P x 2."""
+    arm = 0.36
+    unit = dict(
+        square=[(-1, -1), (1, -1), (1, 1), (-1, 1)],
+        triangle=[(0, -1), (1, 1), (-1, 1)],
+        diamond=[(0, -1), (1, 0), (0, 1), (-1, 0)],
+        cross=[
+            (-arm, -1),
+            (arm, -1),
+            (arm, -arm),
+            (1, -arm),
+            (1, arm),
+            (arm, arm),
+            (arm, 1),
+            (-arm, 1),
+            (-arm, arm),
+            (-1, arm),
+            (-1, -arm),
+            (-arm, -arm),
+        ],
+    )[shape.kind]
+    # OpenCV paints the outline too, half a pixel to either side.
+    return np.array(unit) * (shape.radius - 0.5) + (shape.cx, shape.cy)
+
+
+@lru_cache(maxsize=4)
+def _noise(side: int) -> np.ndarray:
+    return np.random.RandomState(0).randint(-12, 13, (2 * side, 2 * side, 3)).astype(np.int16)
+
+
+def render_scene(scene: Scene) -> np.ndarray:
+    """Draw a scene: uint8 BGR, side x side x 3, anti-aliased, on a noisy grey background."""
+    side = scene.side
+    oy, ox = scene.background % side, scene.background // side % side
+    grey = 60 + scene.background % 61
+    image = (_noise(side)[oy : oy + side, ox : ox + side] + grey).astype(np.float32)
+    ys, xs = np.mgrid[0:side, 0:side]
+    for shape in scene.shapes:
+        mask = np.zeros((side, side), np.uint8)
+        # cv2 counts pixel centres, boxes count pixel edges: hence the half pixel; 4 fractional
+        # bits.
+        if shape.kind == 'circle':
+            cv2.circle(
+                mask,
+                (round((shape.cx - 0.5) * 16), round((shape.cy - 0.5) * 16)),
+                round((shape.radius - 0.5) * 16),
+                255,
+                -1,
+                cv2.LINE_AA,
+                4,
+            )
+        else:
+            corners = np.round((_outline(shape) - 0.5) * 16).astype(np.int32)
+            cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
+        paint = np.ones((side, side), np.float32)
+        period = max(3, side // 16)
+        if shape.texture == 'striped':
+            paint = np.where((xs + ys) % (2 * period) < period, 1.0, 0.35)
+        elif shape.texture == 'dotted':
+            paint = np.where((xs % period < period // 2) & (ys % period < period // 2), 0.35, 1.0)
+        alpha = mask[..., None] / np.float32(255)
+        colour = np.array(COLOURS[shape.colour], np.float32) * paint[..., None]
+        image += alpha * (colour - image)
+    return image.clip(0, 255).astype(np.uint8)

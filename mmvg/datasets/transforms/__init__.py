@@ -1,0 +1,25 @@
+from .flip_with_text import FlipWithText
+from .load_grounding_image import LoadGroundingImage
+from .load_query_annotations import LoadQueryAnnotations
+from .location_aware_select import LocationAwareSelect
+from .pack_grounding_inputs import PackGroundingInputs
+from .pillow_color_jitter import PillowColorJitter
+from .pillow_gaussian_blur import PillowGaussianBlur
+from .place_on_canvas import PlaceOnCanvas
+from .random_size_crop import RandomSizeCrop
+from .resize_side import ResizeSide
+from .tokenize_queries import TokenizeQueries
+
+__all__ = [
+    'FlipWithText',
+    'LoadGroundingImage',
+    'LoadQueryAnnotations',
+    'LocationAwareSelect',
+    'PackGroundingInputs',
+    'PillowColorJitter',
+    'PillowGaussianBlur',
+    'PlaceOnCanvas',
+    'RandomSizeCrop',
+    'ResizeSide',
+    'TokenizeQueries',
+]

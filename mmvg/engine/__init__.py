@@ -1,0 +1,7 @@
+from .hooks import EpochSeedHook, QueryVisualizationHook, ResumableCheckpointHook
+from .optim import GroupOptimWrapperConstructor
+
+__all__ = [
+    'EpochSeedHook', 'GroupOptimWrapperConstructor', 'QueryVisualizationHook',
+    'ResumableCheckpointHook'
+]

@@ -1,0 +1,5 @@
+from .epoch_seed_hook import EpochSeedHook
+from .query_visualization_hook import QueryVisualizationHook
+from .resumable_checkpoint_hook import ResumableCheckpointHook
+
+__all__ = ['EpochSeedHook', 'QueryVisualizationHook', 'ResumableCheckpointHook']

@@ -1,0 +1,3 @@
+from .group_optim_wrapper_constructor import GroupOptimWrapperConstructor
+
+__all__ = ['GroupOptimWrapperConstructor']

@@ -1,0 +1,3 @@
+from .metrics import GroundingMetric
+
+__all__ = ['GroundingMetric']

@@ -1,0 +1,162 @@
+import json
+import os
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from mmvg.structures import canvas_to_image
+
+_DUMP_FORMAT = 'mmvg-grounding-predictions-1'
+
+
+@METRICS.register_module()
+class GroundingMetric(BaseMetric):
+    """Accuracy of one box per query.
+
+    mmdet's ``RefExpMetric`` looks the truth up in a second annotation file, is wired to three data
+    sets and rates ranked lists; this metric reads the samples themselves, for any data set.
+
+    Reported, in percent, overall and per query type where the data set has types:
+
+    - ``acc@T``: share of queries with IoU >= T (spec 1.8);
+    - ``miou``: mean IoU;
+    - ``point_it``: share of queries whose predicted box centre lies in the true box;
+    - ``upper_bound@T``: share of queries with any proposal of IoU >= T, where samples carry
+      proposals.
+
+    Each data set item gives exactly one entry, so figures are exact for any number of processes.
+    With several data sets in a ``ConcatDataset``, every figure is reported per data set under its
+    ``name``: ``val/acc@0.5``, ``testA/acc@0.5``. A data set without a name has no prefix.
+
+    Args:
+        iou_thrs (Sequence[float]): Thresholds T.
+        protocol (str): ``'image'`` compares in the original image, predictions clipped to it.
+            ``'canvas'`` is the released TransVG's protocol: on the padded network input,
+            predictions clipped to the canvas.
+        out_file (str, optional): Write all predictions there as JSON;
+            ``tools/analysis_tools/eval_predictions.py`` rates such a file again.
+        collect_device, prefix: See ``BaseMetric``.
+    """
+
+    default_prefix = ''  # names of data sets are the prefixes
+
+    def __init__(
+        self,
+        iou_thrs: Sequence[float] = (0.5,),
+        protocol: str = 'image',
+        out_file: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if protocol not in ('image', 'canvas'):
+            raise ValueError(f"protocol must be 'image' or 'canvas', got {protocol!r}")
+        self.iou_thrs = tuple(iou_thrs)
+        self.protocol = protocol
+        self.out_file = out_file
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep what rating needs of each sample: one JSON-serialisable entry per sample."""
+        for sample in data_samples:
+            gt = sample['gt_instances']['bboxes']
+            if len(gt) != len(sample['queries']):
+                raise ValueError(
+                    f'image {sample["img_path"]}: {len(sample["queries"])} queries but {len(gt)} '
+                    'true boxes; the test pipeline must load annotations (LoadQueryAnnotations)'
+                )
+            prediction = sample['pred_instances']
+            entry = {
+                key: sample.get(key)
+                for key in (
+                    'dataset_name',
+                    'img_id',
+                    'img_path',
+                    'queries',
+                    'query_ids',
+                    'query_types',
+                )
+            }
+            entry.update(
+                ori_shape=list(sample['ori_shape'][:2]),
+                canvas_shape=list(sample['batch_input_shape']),
+                bboxes=prediction['bboxes'].tolist(),
+                canvas_bboxes=prediction['canvas_bboxes'].tolist(),
+                scores=prediction['scores'].tolist(),
+                gt_bboxes=canvas_to_image(gt, sample).tolist(),
+                gt_canvas_bboxes=gt.tolist(),
+            )
+            if 'proposals' in sample:
+                proposals = canvas_to_image(sample['proposals']['bboxes'], sample)
+                overlaps = bbox_overlaps(canvas_to_image(gt, sample), proposals)
+                entry['proposal_ious'] = (
+                    overlaps.amax(1).tolist() if len(proposals) else [0.0] * len(gt)
+                )
+            self.results.append(entry)
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Rate entries of :meth:`process`; also what a dumped file holds."""
+        if self.out_file:
+            self._dump(results)
+        by_dataset = OrderedDict()
+        for entry in results:
+            by_dataset.setdefault(entry['dataset_name'] or '', []).append(entry)
+        metrics = OrderedDict()
+        for name, entries in by_dataset.items():
+            prefix = f'{name}/' if name else ''
+            metrics.update({prefix + k: v for k, v in self._rate(entries).items()})
+        return metrics
+
+    def _boxes(self, entry: dict) -> tuple:
+        """Predicted and true boxes of an entry in the frame of the protocol, K x 4 each."""
+        if self.protocol == 'image':
+            return torch.tensor(entry['bboxes']), torch.tensor(entry['gt_bboxes'])
+        height, width = entry['canvas_shape']
+        limits = torch.tensor([width, height, width, height], dtype=torch.float32)
+        predicted = torch.tensor(entry['canvas_bboxes'])
+        return torch.minimum(predicted.clamp(min=0), limits), torch.tensor(
+            entry['gt_canvas_bboxes']
+        )
+
+    def _rate(self, entries: list[dict]) -> dict[str, float]:
+        predicted, truth = (
+            torch.cat(boxes) for boxes in zip(*map(self._boxes, entries), strict=True)
+        )
+        ious = bbox_overlaps(predicted.double(), truth.double(), is_aligned=True, eps=1e-16)
+        centres = (predicted[:, :2] + predicted[:, 2:]) / 2
+        hits = ((centres >= truth[:, :2]) & (centres <= truth[:, 2:])).all(1)
+        metrics = self._figures(ious, hits)
+        if all('proposal_ious' in e for e in entries):
+            best = torch.tensor([iou for e in entries for iou in e['proposal_ious']])
+            metrics.update({f'upper_bound@{t:g}': _percent(best >= t) for t in self.iou_thrs})
+        if all(e['query_types'] for e in entries):
+            rows = defaultdict(list)
+            for row, kind in enumerate(t for e in entries for t in e['query_types']):
+                rows[kind].append(row)
+            for kind in sorted(rows):
+                figures = self._figures(ious[rows[kind]], hits[rows[kind]])
+                metrics.update({f'{kind}/{k}': v for k, v in figures.items()})
+        MMLogger.get_current_instance().info(
+            f'rated {len(ious)} queries of {len(entries)} samples ({self.protocol} protocol)'
+        )
+        return metrics
+
+    def _figures(self, ious: Tensor, hits: Tensor) -> dict[str, float]:
+        metrics = {f'acc@{t:g}': _percent(ious >= t) for t in self.iou_thrs}
+        metrics.update(miou=_percent(ious), point_it=_percent(hits))
+        return metrics
+
+    def _dump(self, results: list[dict]) -> None:
+        os.makedirs(os.path.dirname(self.out_file) or '.', exist_ok=True)
+        meta = dict(format=_DUMP_FORMAT, protocol=self.protocol, iou_thrs=list(self.iou_thrs))
+        with open(self.out_file, 'w', encoding='utf-8') as f:
+            json.dump(dict(meta=meta, samples=results), f, ensure_ascii=False)
+
+
+def _percent(values: Tensor) -> float:
+    return round(100 * values.double().mean().item(), 4)

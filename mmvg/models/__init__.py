@@ -1,0 +1,7 @@
+from .data_preprocessor import GroundingDataPreprocessor
+from .detectors import *  # noqa: F401,F403
+from .heads import *  # noqa: F401,F403
+from .language_models import *  # noqa: F401,F403
+from .layers import *  # noqa: F401,F403
+
+__all__ = ['GroundingDataPreprocessor']

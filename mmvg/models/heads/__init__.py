@@ -1,0 +1,3 @@
+from .reg_token_head import RegTokenHead
+
+__all__ = ['RegTokenHead']

@@ -1,0 +1,3 @@
+from .bert import BertEncoder
+
+__all__ = ['BertEncoder']

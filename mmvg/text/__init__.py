@@ -1,0 +1,3 @@
+from .tokenizer import BertTokenizer, build_tokenizer
+
+__all__ = ['BertTokenizer', 'build_tokenizer']

@@ -1,0 +1,3 @@
+from .grounding_visualizer import GroundingVisualizer, draw_grounding
+
+__all__ = ['GroundingVisualizer', 'draw_grounding']

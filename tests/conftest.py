@@ -1,0 +1,48 @@
+"""What every test shares: no network, few threads, mmdet's scope and the real samples."""
+
+import os
+from pathlib import Path
+
+# Read by huggingface_hub when it is imported, which `import mmvg` below does.
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+# mmdet.models can be imported after this only, and test files import mmdet before mmvg.
+import mmvg  # noqa: F401
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    """Builds by registered name look in mmdet's registries, as they do under a runner."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def samples() -> Path:
+    """Folder of the real samples: ``MMVG_SAMPLES``, by default ``../shared/samples``.
+
+    Without it the test is skipped, or fails if ``MMVG_REQUIRE_SAMPLES=1``.
+    """
+    folder = (REPOSITORY / os.environ.get('MMVG_SAMPLES', '../shared/samples')).resolve()
+    if not folder.is_dir():
+        reason = f'no real samples at {folder}; set MMVG_SAMPLES to their folder'
+        if os.environ.get('MMVG_REQUIRE_SAMPLES') == '1':
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

@@ -1,0 +1,176 @@
+"""Every config is built, and the recipes say what the specification says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, VISUALIZERS
+from mmdet.registry import PARAM_SCHEDULERS, TRANSFORMS
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[1] / 'configs'
+LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+RECIPES = [p for p in LEAVES if p.stem.startswith(('transvg_r50_ref', 'transvg_r101_ref'))]
+
+
+def name(path):
+    return path.stem
+
+
+def load(path):
+    return Config.fromfile(path)
+
+
+def shrink(model):
+    """The same parts at a size that builds at once; nothing is read from a hub."""
+    model = Config(dict(model=model)).model
+    model.language_model.update(
+        pretrained=None,
+        config=dict(
+            vocab_size=100,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        ),
+    )
+    model.bbox_head.update(text_channels=32, num_layers=1, feedforward_channels=32)
+    model.visual_encoder.update(num_layers=1, feedforward_channels=32)
+    return model
+
+
+def dataset_parts(cfg):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        yield from loader.dataset.get('datasets', [loader.dataset])
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name)
+def test_every_part_of_a_config_builds(path):
+    cfg = load(path)
+    model = MODELS.build(shrink(cfg.model))
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.get(
+        cfg.optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    )
+    wrapper_cfg = cfg.optim_wrapper.copy()
+    wrapper_cfg.pop('constructor', None)
+    paramwise_cfg = wrapper_cfg.pop('paramwise_cfg', None)
+    wrapper = constructor(wrapper_cfg, paramwise_cfg)(model)
+    schedulers = (
+        cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]
+    )
+    for scheduler in schedulers:
+        scheduler = scheduler.copy()
+        if scheduler.pop('convert_to_iter_based', False):
+            cls = PARAM_SCHEDULERS.get(scheduler.pop('type'))
+            cls.build_iter_from_epoch(wrapper.optimizer, **{**scheduler, 'epoch_length': 10})
+        else:
+            PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=wrapper.optimizer))
+    for part in dataset_parts(cfg):
+        assert DATASETS.get(part.type)
+        for transform in part.pipeline:
+            TRANSFORMS.build(transform)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        METRICS.build(evaluator)
+    for hook in (*cfg.default_hooks.values(), *cfg.custom_hooks):
+        HOOKS.build(hook)
+    assert VISUALIZERS.get(cfg.visualizer.type)
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name)
+def test_text_length_and_tokens_agree_between_pipelines_and_head(path):
+    cfg = load(path)
+    lengths = {
+        t.max_query_len
+        for part in dataset_parts(cfg)
+        for t in part.pipeline
+        if t.type == 'TokenizeQueries'
+    }
+    assert lengths == {cfg.model.bbox_head.max_query_len}
+    canvases = {
+        t['size'] for part in dataset_parts(cfg) for t in part.pipeline if t.type == 'PlaceOnCanvas'
+    } or {cfg.train_dataloader.dataset.get('side', 64)}
+    image = torch.zeros(1, 3, *[canvases.pop()] * 2)
+    with torch.no_grad():
+        features = MODELS.build(cfg.model.backbone)(image)[-1]
+    assert features.shape[-2] * features.shape[-1] == cfg.model.bbox_head.num_visual_tokens
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=name)
+def test_recipe_is_the_released_one(path):
+    """Spec 1.3, 1.5 to 1.7."""
+    cfg = load(path)
+    plus = 'refcocoplus' in path.stem
+    assert cfg.train_cfg.max_epochs == (180 if plus else 90)
+    assert cfg.param_scheduler == dict(
+        type='StepLR', step_size=120 if plus else 60, gamma=0.1, by_epoch=True
+    )
+    assert cfg.model.bbox_head.max_query_len == (40 if 'refcocog' in path.stem else 20)
+    assert cfg.model.backbone.depth == (101 if 'r101' in path.stem else 50)
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, weight_decay=1e-4)
+    assert 'clip_grad' not in cfg.optim_wrapper and cfg.optim_wrapper.type == 'OptimWrapper'
+    groups = cfg.optim_wrapper.paramwise_cfg.groups
+    assert {k: v.lr for k, v in groups.items()} == dict(
+        visual_backbone=1e-5, visual_encoder=1e-5, language_model=1e-5
+    )
+    assert cfg.train_dataloader.batch_size == 8 and cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.train_dataloader.drop_last
+    head = cfg.model.bbox_head
+    assert (head.loss_bbox, head.loss_giou) == (
+        dict(type='L1Loss', loss_weight=1.0),
+        dict(type='GIoULoss', loss_weight=1.0),
+    )
+    assert head.get('text_gain', 1.0) == 1.0
+    for part in dataset_parts(cfg):
+        assert part.truncate_boxes and not part.get('group_by_image', False)
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert list(train) == [
+        'LoadGroundingImage',
+        'LoadQueryAnnotations',
+        'LocationAwareSelect',
+        'PillowColorJitter',
+        'FlipWithText',
+        'PlaceOnCanvas',
+        'TokenizeQueries',
+        'PackGroundingInputs',
+    ]
+    scales = [640, 608, 576, 544, 512, 480, 448]
+    select = train['LocationAwareSelect']
+    assert select.prob == 0.5 and select.default[0].scales == scales
+    assert select.cropped[0].scales == [400, 500, 600] and select.cropped[0].side == 'short'
+    assert (select.cropped[1].min_size, select.cropped[1].max_size, select.cropped[1].check) == (
+        384,
+        600,
+        'official',
+    )
+    assert train['FlipWithText'].swap == 'substring' and train['PlaceOnCanvas'].position == 'random'
+    test = {t.type: t for t in cfg.test_dataloader.dataset.datasets[0].pipeline}
+    assert test['ResizeSide'].scales == [640] and test['PlaceOnCanvas'].position == 'centre'
+    splits = {
+        'refcoco': ['val', 'testA', 'testB'],
+        'refcocoplus': ['val', 'testA', 'testB'],
+        'refcocog-g': ['val'],
+        'refcocog-u': ['val', 'test'],
+    }[path.stem.split('_')[-1]]
+    assert [d.name for d in cfg.test_dataloader.dataset.datasets] == splits
+
+
+@pytest.mark.parametrize('depth, total', [(50, 149_745_860), (101, 168_685_764)])
+def test_parameter_counts_are_the_official_ones(depth, total):
+    """Spec 1.5."""
+    cfg = load(ROOT / f'transvg/transvg_r{depth}_refcoco.py')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) == total
+    frozen = [
+        p.numel() for n, p in model.named_parameters() if not p.requires_grad and 'pooler' not in n
+    ]
+    assert (len(frozen), sum(frozen)) == (11, 222_400)
+
+
+def test_every_config_is_in_the_metafile():
+    import yaml
+
+    entries = yaml.safe_load((ROOT / 'transvg/metafile.yml').read_text())['Models']
+    named = {e['Name']: e['Config'] for e in entries}
+    assert all((ROOT.parent / path).is_file() for path in named.values())
+    assert {p.stem for p in RECIPES} <= set(named)

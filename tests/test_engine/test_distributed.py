@@ -1,0 +1,118 @@
+"""Several processes train and evaluate as one does."""
+
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+import mmvg  # noqa: F401
+from mmvg.apis import set_up_distribution
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'transvg' / 'transvg_shapes.py'
+GLOBAL_BATCH, BATCHES, EPOCHS = 4, 3, 2
+
+
+def tiny_config(work_dir, world_size):
+    """The Shapes default with few scenes; batch statistics off, as they differ with the batch."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir = str(work_dir)
+    cfg.log_level = 'ERROR'
+    cfg.model.backbone.norm_eval = True
+    cfg.train_cfg.update(max_epochs=EPOCHS, val_interval=EPOCHS + 1)
+    cfg.train_dataloader.update(
+        batch_size=GLOBAL_BATCH // world_size, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.dataset.num_scenes = GLOBAL_BATCH * BATCHES
+    cfg.default_hooks.checkpoint.save_best = None
+    cfg.val_dataloader.update(batch_size=2, num_workers=0)
+    # Plain SGD: Adam would blow up rounding errors of gradients that are nearly 0.
+    cfg.optim_wrapper = dict(
+        constructor='GroupOptimWrapperConstructor',
+        optimizer=dict(type='SGD', lr=0.02, momentum=0.9),
+        paramwise_cfg=dict(groups=dict(visual=dict(prefixes=['backbone'], lr=0.01))))
+    cfg.param_scheduler = None
+    return cfg
+
+
+def start_runner(cfg, rank, world_size, port):
+    torch.set_num_threads(1)
+    if world_size > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
+                          MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        set_up_distribution(cfg, 'pytorch')
+    return Runner.from_cfg(cfg)
+
+
+def train(work_dir, rank, world_size, port):
+    start_runner(tiny_config(work_dir, world_size), rank, world_size, port).train()
+
+
+def evaluate(work_dir, rank, world_size, port, sizes):
+    """Metrics for several data set sizes, written by rank 0."""
+    cfg = tiny_config(work_dir, world_size)
+    runner = start_runner(cfg, rank, world_size, port)
+    results = []
+    for size in sizes:
+        cfg.val_dataloader.dataset.num_scenes = size
+        runner._val_dataloader, runner._val_loop = cfg.val_dataloader, cfg.val_cfg
+        results.append({key: float(value) for key, value in runner.val().items()})
+    if rank == 0:
+        (work_dir / 'metrics.json').write_text(json.dumps(results))
+
+
+@pytest.fixture(scope='module')
+def processes():
+    """Fresh processes that need not import everything again."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmvg', 'mmengine.runner'])
+    return context
+
+
+def launch(processes, target, work_dir, world_size, *args):
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    work_dir.mkdir()
+    ranks = [processes.Process(target=target, args=(work_dir, rank, world_size, port, *args))
+             for rank in range(world_size)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0] * world_size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
+def test_two_processes_train_as_one(tmp_path, processes):
+    checkpoints = []
+    for world_size in (1, 2):
+        work_dir = tmp_path / str(world_size)
+        launch(processes, train, work_dir, world_size)
+        checkpoints.append(torch.load(work_dir / f'epoch_{EPOCHS}.pth', weights_only=True))
+    one, two = (checkpoint['state_dict'] for checkpoint in checkpoints)
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f'{name}: {text}')
+    # Training moved the weights by far more than the tolerance.
+    initial = Runner.from_cfg(tiny_config(tmp_path / 'initial', 1)).model.state_dict()
+    for name in ('bbox_head.text_proj.weight', 'bbox_head.box_mlp.layers.0.weight'):
+        assert (one[name] - initial[name]).abs().max() > 1e-3, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
+def test_metrics_do_not_depend_on_the_number_of_processes(tmp_path, processes):
+    """7 and 11 scenes are divisible neither by 2 nor by 3; no scene may count twice."""
+    metrics = []
+    for world_size in (1, 2, 3):
+        work_dir = tmp_path / str(world_size)
+        launch(processes, evaluate, work_dir, world_size, (7, 11))
+        metrics.append(json.loads((work_dir / 'metrics.json').read_text()))
+    assert metrics[0] == metrics[1] == metrics[2]
+    assert metrics[0][0] != metrics[0][1] and 'val/miou' in metrics[0][0]

@@ -1,0 +1,123 @@
+"""Runs tools as their users do, on a model trained for two iterations on generated scenes."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import mmcv
+import pytest
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+TINY = (
+    "_base_ = '{base}'\n"
+    'train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False,\n'
+    '                        dataset=dict(num_scenes=16))\n'
+    'val_dataloader = dict(num_workers=0, dataset=dict(num_scenes=6))\n'
+    "split = dict(type='ShapesGroundingDataset', split='test', name='test', num_scenes=7,\n"
+    '             test_mode=True, pipeline={{{{_base_.test_pipeline}}}})\n'
+    'test_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(_delete_=True, **split))\n'
+    'train_cfg = dict(max_epochs=1)\n'
+    'tta_pipeline = [\n'
+    "    dict(type='LoadGroundingImage'), dict(type='LoadQueryAnnotations'),\n"
+    "    dict(type='TestTimeAug', transforms=[\n"
+    "        [dict(type='FlipWithText', prob=p, swap='word') for p in (0., 1.)],\n"
+    "        [dict(type='TokenizeQueries', tokenizer='builtin:shapes', max_query_len=14)],\n"
+    "        [dict(type='PackGroundingInputs')]])]\n"
+    "tta_model = dict(type='GroundingTTAModel')\n"
+)
+
+
+@pytest.fixture(scope='session')
+def tiny(repository: Path, tmp_path_factory) -> str:
+    """Config that trains, validates and tests in a second."""
+    path = tmp_path_factory.mktemp('config') / 'tiny.py'
+    path.write_text(TINY.format(base=repository / 'configs/transvg/transvg_shapes.py'))
+    return str(path)
+
+
+@pytest.fixture(scope='session')
+def run_tool(repository: Path, tmp_path_factory) -> Callable[..., str]:
+    """Run ``python tools/NAME ARGS`` (or ``bash``, for a script); returns its output."""
+
+    def run(name: str, *args: object, **env: str) -> str:
+        program = 'bash' if name.endswith('.sh') else sys.executable
+        search = os.pathsep.join([str(repository), os.environ.get('PYTHONPATH', '')])
+        folders = [str(Path(sys.executable).parent), os.environ['PATH']]
+        result = subprocess.run(
+            [program, str(repository / 'tools' / name), *map(str, args)],
+            cwd=tmp_path_factory.mktemp('cwd'),
+            env={
+                **os.environ,
+                'PYTHONPATH': search.rstrip(os.pathsep),
+                'PATH': os.pathsep.join(folders),
+                'OMP_NUM_THREADS': '1',
+                **env,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stdout[-4000:]
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def call_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
+    """Run a tool in this process, which saves the imports; returns its standard output."""
+
+    def call(name: str, *args: object) -> str:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        capsys.readouterr()
+        runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def fail_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
+    """Run a tool in this process, expect exit status 2; returns the one line on stderr."""
+
+    def fail(name: str, *args: object) -> str:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
+        assert caught.value.code == 2
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
+        return line
+
+    return fail
+
+
+@pytest.fixture(scope='session')
+def trained(tiny: str, run_tool, tmp_path_factory) -> SimpleNamespace:
+    """What ``train.py`` leaves: ``work_dir``, ``checkpoint`` and its ``output``."""
+    work_dir = tmp_path_factory.mktemp('work')
+    output = run_tool('train.py', tiny, '--work-dir', work_dir)
+    return SimpleNamespace(
+        work_dir=work_dir, checkpoint=work_dir / 'epoch_1.pth', output=output, config=tiny
+    )
+
+
+@pytest.fixture(scope='session')
+def scenes(tiny: str, tmp_path_factory) -> list[str]:
+    """Two generated scenes as files."""
+    folder = tmp_path_factory.mktemp('scenes')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(Config.fromfile(tiny).test_dataloader.dataset)
+    paths = []
+    for i in range(2):
+        paths.append(str(folder / f'scene{i}.png'))
+        mmcv.imwrite(dataset[i]['inputs'].permute(1, 2, 0).numpy(), paths[-1])
+    return paths

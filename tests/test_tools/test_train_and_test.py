@@ -1,0 +1,156 @@
+import json
+import re
+
+import pytest
+import torch
+
+
+def figures(output: str) -> dict[str, float]:
+    """``name: number`` pairs of a log line or of eval_predictions.py."""
+    found = re.findall(r'(\S*(?:acc@[\d.]+|miou|point_it)): ([\d.]+)', output)
+    return {name: float(value) for name, value in found}
+
+
+@pytest.fixture(scope='module')
+def tested(trained, run_tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('test')
+    output = run_tool(
+        *('test.py', trained.config, trained.checkpoint, '--work-dir', folder / 'log'),
+        *('--out', folder / 'predictions.json', '--show-dir', folder / 'pictures'),
+    )
+    return folder, output
+
+
+def test_train_leaves_a_checkpoint_and_the_config(trained):
+    assert 'val/acc@0.5' in trained.output
+    assert trained.checkpoint.is_file()
+    assert (trained.work_dir / 'last_checkpoint').read_text() == str(trained.checkpoint)
+    assert (trained.work_dir / 'tiny.py').is_file()
+
+
+def test_train_resumes_from_the_work_dir(trained, run_tool, tmp_path):
+    for name in ('epoch_1.pth', 'last_checkpoint'):
+        (tmp_path / name).write_bytes((trained.work_dir / name).read_bytes())
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    output = run_tool(
+        *('train.py', trained.config, '--work-dir', tmp_path, '--resume'),
+        *('--cfg-options', 'train_cfg.max_epochs=2', 'param_scheduler.1.end=2'),
+    )
+    assert 'resumed epoch: 1, iter: 2' in output
+    assert (tmp_path / 'epoch_2.pth').is_file()
+
+
+def test_out_and_show_dir(tested):
+    folder, output = tested
+    dump = json.loads((folder / 'predictions.json').read_text())
+    assert len(dump['samples']) == 7
+    names = sorted(p.name for p in (folder / 'pictures').iterdir())
+    assert names == [f'{i:06d}_shapes_test_{i:06d}.jpg' for i in range(7)]
+    assert 'test/acc@0.5' in figures(output)
+
+
+def test_dump_gives_the_same_figures(tested, run_tool):
+    folder, output = tested
+    out = folder / 'figures.json'
+    again = run_tool(
+        'analysis_tools/eval_predictions.py', folder / 'predictions.json', '--out', out
+    )
+    expected = figures(output)
+    assert len(expected) >= 3 and figures(again) == expected
+    assert set(json.loads(out.read_text())) == set(expected)
+
+
+def test_dump_can_be_rated_otherwise(tested, call_tool):
+    folder, _ = tested
+    output = call_tool(
+        *('analysis_tools/eval_predictions.py', folder / 'predictions.json'),
+        *('--iou-thrs', 0, 0.999, '--protocol', 'canvas'),
+    )
+    assert figures(output)['test/acc@0'] == 100
+    assert figures(output)['test/acc@0.999'] == 0
+
+
+def test_tta_averages_the_flipped_view(trained, tested, run_tool, tmp_path):
+    output = run_tool(
+        *('test.py', trained.config, trained.checkpoint, '--work-dir', tmp_path, '--tta'),
+        *('--out', tmp_path / 'tta.json', '--show-dir', tmp_path / 'pictures'),
+    )
+    assert 'test/acc@0.5' in figures(output)
+    plain, tta = (
+        json.loads(path.read_text())['samples']
+        for path in (tested[0] / 'predictions.json', tmp_path / 'tta.json')
+    )
+    assert [s['queries'] for s in tta] == [s['queries'] for s in plain]
+    assert [s['gt_bboxes'] for s in tta] == [s['gt_bboxes'] for s in plain]
+    assert [s['bboxes'] for s in tta] != [s['bboxes'] for s in plain]
+    assert len(list((tmp_path / 'pictures').iterdir())) == 7
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test(tiny, trained, tested, run_tool, tmp_path):
+    env = dict(PORT='29731', CUDA_VISIBLE_DEVICES='')
+    output = run_tool('dist_train.sh', tiny, 2, '--work-dir', tmp_path, **env)
+    assert '[1][1/1]' in output  # 16 scenes, 8 per process
+    assert (tmp_path / 'epoch_1.pth').is_file()
+    output = run_tool(
+        *('dist_test.sh', tiny, trained.checkpoint, 2, '--work-dir', tmp_path),
+        *('--out', tmp_path / 'out.json', '--show-dir', tmp_path / 'pictures'),
+        **env,
+    )
+    assert figures(output) == figures(tested[1])
+    assert len(json.loads((tmp_path / 'out.json').read_text())['samples']) == 7
+    names = sorted(p.name for p in (tmp_path / 'pictures').iterdir())
+    assert names == [f'{i:06d}_shapes_test_{i:06d}.jpg' for i in range(7)]
+
+
+def test_missing_config_is_named(fail_tool):
+    assert 'did you mean transvg_shapes' in fail_tool('train.py', 'transvg_shape')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='with a GPU --amp works')
+def test_amp_needs_an_accelerator(tiny, fail_tool, tmp_path):
+    assert 'needs an accelerator' in fail_tool('train.py', tiny, '--amp', '--work-dir', tmp_path)
+
+
+def test_bad_flags_are_explained(tiny, fail_tool, tmp_path):
+    assert 'base_batch_size' in fail_tool('train.py', tiny, '--auto-scale-lr')
+    assert 'none.pth to resume from does not exist' in fail_tool(
+        'train.py', tiny, '--resume', tmp_path / 'none.pth'
+    )
+    (tmp_path / 'last_checkpoint').write_text('/gone/epoch_7.pth')
+    assert '/gone/epoch_7.pth to resume from' in fail_tool(
+        'train.py', tiny, '--resume', '--work-dir', tmp_path
+    )
+    assert 'none.pth does not exist' in fail_tool('test.py', tiny, 'none.pth')
+
+
+def test_bad_data_is_explained_at_start_up(tiny, fail_tool, tmp_path):
+    message = fail_tool(
+        *('train.py', tiny, '--work-dir', tmp_path),
+        *('--cfg-options', 'train_dataloader.dataset.types=colour'),
+    )
+    assert 'unknown expression types' in message
+
+
+def test_unusable_test_options_are_explained(trained, fail_tool, tmp_path):
+    test = ('test.py', trained.config, trained.checkpoint, '--work-dir', tmp_path)
+    assert 'ends in .json' in fail_tool(*test, '--out', 'predictions.pkl')
+    assert 'needs a GroundingMetric' in fail_tool(
+        *test, '--out', 'a.json', '--cfg-options', 'test_evaluator.type=CocoMetric'
+    )
+    message = fail_tool(*test, '--cfg-options', 'model.bbox_head.max_query_len=20')
+    assert 'max_query_len 14' in message
+    bare = tmp_path / 'bare.py'
+    bare.write_text(f"_base_ = '{trained.config}'\ntta_model = None\ntta_pipeline = None\n")
+    assert '--tta needs tta_model and tta_pipeline' in fail_tool(
+        'test.py', bare, trained.checkpoint, '--tta', '--work-dir', tmp_path
+    )
+
+
+def test_unusable_dumps_are_explained(fail_tool, tmp_path):
+    tool = 'analysis_tools/eval_predictions.py'
+    assert 'none.json does not exist' in fail_tool(tool, tmp_path / 'none.json')
+    broken = tmp_path / 'broken.json'
+    for content in ('{"samples": [', '[]', '{"samples": []}'):
+        broken.write_text(content)
+        assert 'broken.json' in fail_tool(tool, broken)

@@ -1,0 +1,186 @@
+"""Time two settings against each other in one interleaved run; prints medians and their ratio.
+
+The ratio is the second setting's time over the first's.
+
+Comparisons (--compare):
+    queries   inference: K queries as one sample, its image encoded once, or as K samples
+    reg-row   inference: the last fusion layer computes the [REG] row only, or all rows
+    train     training step (fp32): K queries as one sample, or as K samples
+    loading   data loading: an image decoded once for its K queries, or once per query
+
+Weights are random and, but for 'loading', so is the picture: neither changes the time.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from mmvg.apis import GroundingInferencer, concise_errors, load_config
+
+Setting = tuple[str, Callable[[], object]]
+_PER_QUERY_KEYS = ('queries', 'bboxes', 'query_ids', 'query_types')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
+    parser.add_argument(
+        '--compare', nargs='+', choices=list(COMPARISONS), default=['queries', 'reg-row', 'train']
+    )
+    parser.add_argument('--num-queries', type=int, default=7, help='K (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('H', 'W'), default=(480, 640), help='of the picture'
+    )
+    parser.add_argument('--query', default='the red car on the left', help='default: %(default)s')
+    parser.add_argument('--rounds', type=int, default=10, help='default: %(default)s')
+    parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def samples(inferencer: GroundingInferencer, args: argparse.Namespace, together: bool) -> dict:
+    """A batch of K queries on one random picture, as one sample or as K."""
+    image = np.random.RandomState(0).randint(0, 256, (*args.size, 3), dtype=np.uint8)
+    groups = [[args.query] * args.num_queries] if together else [[args.query]] * args.num_queries
+    packed = []
+    for queries in groups:
+        record = inferencer.loader(dict(img=image, img_path='random', queries=queries))
+        packed.append(inferencer.pipeline(record))
+        height, width = packed[-1]['inputs'].shape[-2:]
+        box = torch.tensor([[width / 4, height / 4, width / 2, height / 2]])
+        packed[-1]['data_samples'].gt_instances = InstanceData(bboxes=box.repeat(len(queries), 1))
+    return pseudo_collate(packed)
+
+
+def compare_queries(cfg: Config, args: argparse.Namespace) -> list[Setting]:
+    inferencer = GroundingInferencer(cfg, device=args.device)
+    step = torch.no_grad()(inferencer.model.test_step)
+    return [
+        ('one sample of K queries', partial(step, samples(inferencer, args, True))),
+        ('K samples of one query', partial(step, samples(inferencer, args, False))),
+    ]
+
+
+def compare_reg_row(cfg: Config, args: argparse.Namespace) -> list[Setting]:
+    inferencer = GroundingInferencer(cfg, device=args.device)
+    fusion = inferencer.model.bbox_head.fusion
+    reg_row = fusion.forward
+    batch = samples(inferencer, args, True)
+
+    @torch.no_grad()
+    def run(forward: Callable) -> None:
+        fusion.forward = forward
+        inferencer.model.test_step(batch)
+
+    def all_rows(tokens, pos, mask, rows):
+        return reg_row(tokens, pos, mask)
+
+    return [
+        ('last fusion layer: [REG] row', partial(run, reg_row)),
+        ('last fusion layer: all rows', partial(run, all_rows)),
+    ]
+
+
+def compare_train(cfg: Config, args: argparse.Namespace) -> list[Setting]:
+    inferencer = GroundingInferencer(cfg, device=args.device)
+    model = inferencer.model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+
+    def step(batch: dict) -> None:
+        losses = model(**model.data_preprocessor(batch, True), mode='loss')
+        optimizer.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        optimizer.step()
+
+    return [
+        ('one sample of K queries', partial(step, samples(inferencer, args, True))),
+        ('K samples of one query', partial(step, samples(inferencer, args, False))),
+    ]
+
+
+def compare_loading(cfg: Config, args: argparse.Namespace) -> list[Setting]:
+    """Both settings load the same queries, those of the first images."""
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    single = cfg.train_dataloader.dataset
+    while 'datasets' in single or 'dataset' in single:  # the first of those that a wrapper holds
+        single = single['datasets'][0] if 'datasets' in single else single['dataset']
+    options = dict(group_by_image=True, max_queries=args.num_queries)
+    dataset = DATASETS.build({**single, **options})
+    counts = {i: len(dataset.get_data_info(i)['queries']) for i in range(min(64, len(dataset)))}
+    counts = {i: count for i, count in counts.items() if count > 1}
+    if not counts:
+        raise ValueError('the first images of train_dataloader.dataset have one query each')
+
+    def together() -> None:
+        for i in counts:
+            dataset.pipeline(dataset.get_data_info(i))
+
+    def separately() -> None:
+        for i, count in counts.items():
+            for k in range(count):
+                record = dataset.get_data_info(i)
+                record.update({n: [record[n][k]] for n in _PER_QUERY_KEYS if record.get(n)})
+                dataset.pipeline(record)
+
+    return [('images decoded once', together), ('decoded for every query', separately)]
+
+
+COMPARISONS = {
+    'queries': compare_queries,
+    'reg-row': compare_reg_row,
+    'train': compare_train,
+    'loading': compare_loading,
+}
+
+
+def measure(settings: list[Setting], rounds: int) -> list[list[float]]:
+    """Seconds of every round of each setting; the settings take turns and swap their order."""
+    for _, run in settings:
+        run()  # warm up
+    times = [[] for _ in settings]
+    for turn in range(rounds):
+        for i in range(len(settings)) if turn % 2 else reversed(range(len(settings))):
+            synchronise()
+            start = time.perf_counter()
+            settings[i][1]()
+            synchronise()
+            times[i].append(time.perf_counter() - start)
+    return times
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    args = parse_args()
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    print(
+        f'torch {torch.__version__}, {hardware}, {torch.get_num_threads()} CPU threads; '
+        f'K = {args.num_queries}, {args.rounds} rounds'
+    )
+    for name in args.compare:
+        with concise_errors():
+            cfg = load_config(args.config, args.cfg_options)
+            settings = COMPARISONS[name](cfg, args)
+        medians = [statistics.median(t) for t in measure(settings, args.rounds)]
+        for (title, _), median in zip(settings, medians, strict=True):
+            print(f'{name:8} {title:30} {1000 * median:9.1f} ms')
+        print(f'{name:8} {"ratio of the medians":30} {medians[1] / medians[0]:9.2f} x')
+
+
+if __name__ == '__main__':
+    main()

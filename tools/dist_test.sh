@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Evaluate on several processes of one or more machines; every sample counts exactly once:
+#   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES_PER_MACHINE [arguments of test.py]
+# On several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT on each. Without GPUs gloo is used.
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+    echo "usage: bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES_PER_MACHINE [arguments of test.py]" >&2
+    exit 2
+fi
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+PYTHONPATH="$HERE/..${PYTHONPATH:+:$PYTHONPATH}" torchrun \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$3" \
+    "$HERE/test.py" "$1" "$2" --launcher pytorch "${@:4}"

@@ -1,0 +1,57 @@
+"""Find the boxes of texts in pictures: annotated pictures and predictions.json in --out-dir.
+
+One picture takes all texts, several pictures take one text each or one for all:
+    python tools/infer.py CONFIG CKPT --images street.jpg --texts "the red car" "man on the left"
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmvg.apis import GroundingInferencer, concise_errors, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--images', nargs='+', required=True, help='picture files, or one folder')
+    parser.add_argument('--texts', nargs='+', required=True, help='queries, each in quotes')
+    parser.add_argument('--out-dir', default='outputs', help='default: %(default)s')
+    parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures per forward pass')
+    parser.add_argument('--show', action='store_true', help='open each picture in a window')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override config entries',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with concise_errors():
+        cfg = load_config(args.config, args.cfg_options)
+        inferencer = GroundingInferencer(cfg, args.checkpoint, args.device)
+        images = args.images[0] if len(args.images) == 1 else args.images
+        result = inferencer(images, args.texts, args.batch_size, args.out_dir, args.show)
+    for prediction, picture in zip(result['predictions'], result['visualization'], strict=True):
+        prediction['picture'] = picture
+        for query, box in zip(prediction['queries'], prediction['bboxes'], strict=True):
+            print(f'{prediction["image"]}: {query!r} -> {[round(v, 1) for v in box]}')
+    out_file = Path(args.out_dir) / 'predictions.json'
+    out_file.write_text(
+        json.dumps(result['predictions'], indent=1, ensure_ascii=False), encoding='utf-8'
+    )
+    print(f'pictures and predictions.json are in {args.out_dir}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,123 @@
+"""Evaluate a checkpoint; optionally dump predictions and draw pictures."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmvg.apis import concise_errors, load_config, set_up_distribution
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='where the log goes (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.json',
+        help='dump all predictions; tools/analysis_tools/eval_predictions.py scores them again',
+    )
+    parser.add_argument('--show', action='store_true', help='open a window per picture')
+    parser.add_argument('--show-dir', help='write a picture of every sample to this very folder')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds that a window stays open'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation by the config's tta_model and tta_pipeline",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override config entries, e.g. test_dataloader.batch_size=8 key="[a,b]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def grounding_metrics(evaluator: dict | list) -> Iterator[ConfigDict]:
+    """Every GroundingMetric in an evaluator config, however deep."""
+    for item in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        if item.get('type') == 'GroundingMetric':
+            yield item
+        yield from grounding_metrics(item.get('metrics', []))
+
+
+def dump_predictions(cfg: Config, out: str) -> None:
+    """Make the config's metric write its samples to ``out``."""
+    path = Path(out)
+    if path.suffix != '.json':
+        raise ValueError(
+            f'--out {out}: predictions are written as JSON, give a name that ends in .json'
+        )
+    metrics = list(grounding_metrics(cfg.test_evaluator))
+    if not metrics:
+        raise ValueError('--out needs a GroundingMetric in test_evaluator of the config')
+    for i, metric in enumerate(metrics):
+        metric.out_file = str(path if len(metrics) == 1 else path.with_stem(f'{path.stem}_{i}'))
+
+
+def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
+    """Switch the config's QueryVisualizationHook on."""
+    hook = cfg.setdefault('default_hooks', ConfigDict()).setdefault(
+        'visualization', ConfigDict(type='QueryVisualizationHook')
+    )
+    hook.update(draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir)
+
+
+def augment_at_test_time(cfg: Config) -> None:
+    """Wrap the model in ``tta_model`` and let every test data set use ``tta_pipeline``."""
+    missing = [key for key in ('tta_model', 'tta_pipeline') if not cfg.get(key)]
+    if missing:
+        raise ValueError(
+            f'--tta needs {" and ".join(missing)} in {cfg.filename}; add them as configs/transvg do'
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    replace_pipelines(cfg.test_dataloader.dataset, cfg.tta_pipeline)
+
+
+def replace_pipelines(dataset: ConfigDict, pipeline: list) -> None:
+    """Set the pipeline of a data set config or of those that it wraps."""
+    wrapped = dataset.get('datasets') or [d for d in [dataset.get('dataset')] if d]
+    for inner in wrapped:
+        replace_pipelines(inner, pipeline)
+    if not wrapped:
+        dataset.pipeline = pipeline
+
+
+def main() -> None:
+    args = parse_args()
+    with concise_errors():
+        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
+            raise FileNotFoundError(
+                f'checkpoint {args.checkpoint} does not exist; train one with tools/train.py or '
+                'correct the path'
+            )
+        cfg.load_from = args.checkpoint
+        if args.out:
+            dump_predictions(cfg, args.out)
+        if args.show or args.show_dir:
+            draw_pictures(cfg, args)
+        if args.tta:
+            augment_at_test_time(cfg)
+        set_up_distribution(cfg, args.launcher)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        _ = runner.test_loop  # builds the data set: bad data is reported here
+        runner.load_or_resume()  # and so is a checkpoint of another model
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
