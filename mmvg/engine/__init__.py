@@ -2,6 +2,8 @@ from .hooks import EpochSeedHook, QueryVisualizationHook, ResumableCheckpointHoo
 from .optim import GroupOptimWrapperConstructor
 
 __all__ = [
-    'EpochSeedHook', 'GroupOptimWrapperConstructor', 'QueryVisualizationHook',
-    'ResumableCheckpointHook'
+    'EpochSeedHook',
+    'GroupOptimWrapperConstructor',
+    'QueryVisualizationHook',
+    'ResumableCheckpointHook',
 ]

@@ -10,10 +10,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 import mmvg  # noqa: F401
 
+load_checkpoint = CheckpointLoader.load_checkpoint  # reads what mmengine stores
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'transvg' / 'transvg_shapes.py'
 EPOCHS, BATCHES = 4, 3
 
@@ -33,8 +34,9 @@ def tiny_config(work_dir):
     cfg.model.visual_encoder.dropout = cfg.model.bbox_head.dropout = 0.1
     cfg.model.language_model.config.hidden_dropout_prob = 0.1
     cfg.optim_wrapper.constructor = 'GroupOptimWrapperConstructor'
-    cfg.optim_wrapper.paramwise_cfg = dict(groups=dict(
-        visual=dict(prefixes=['backbone', 'neck', 'visual_encoder'], lr=1e-4)))
+    cfg.optim_wrapper.paramwise_cfg = dict(
+        groups=dict(visual=dict(prefixes=['backbone', 'neck', 'visual_encoder'], lr=1e-4))
+    )
     return cfg
 
 
@@ -96,7 +98,7 @@ def run(processes, *args):
 def final_state(work_dir):
     last = (work_dir / 'last_checkpoint').read_text()
     assert Path(last).name == f'epoch_{EPOCHS}.pth'
-    checkpoint = torch.load(last, weights_only=True)
+    checkpoint = load_checkpoint(last)
     best = [path.name for path in work_dir.glob('best_*.pth')]
     return checkpoint['state_dict'], checkpoint['optimizer']['state'], best
 
@@ -137,7 +139,7 @@ def test_killed_from_outside_at_any_time(tmp_path, processes):
     assert run(processes, whole) == 0
     draw, exitcode, kills = random.Random(1), None, 0
     while exitcode != 0:
-        process = processes.Process(target=train, args=(broken, ))
+        process = processes.Process(target=train, args=(broken,))
         process.start()
         if kills < 6:
             process.join(timeout=draw.uniform(0.5, 4))

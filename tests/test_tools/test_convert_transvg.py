@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 import mmvg  # noqa: F401
 
@@ -66,8 +67,17 @@ def save(content, path):
 
 def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_path):
     args = argparse.Namespace(max_query_len=20, backbone='resnet50', lr=1e-4)
-    source = save(dict(model=official, epoch=89, val_accu=0.8, args=args, optimizer=dict(state={}),
-                       lr_scheduler=dict(step_size=60)), tmp_path / 'TransVG_unc.pth')
+    source = save(
+        dict(
+            model=official,
+            epoch=89,
+            val_accu=0.8,
+            args=args,
+            optimizer=dict(state={}),
+            lr_scheduler=dict(step_size=60),
+        ),
+        tmp_path / 'TransVG_unc.pth',
+    )
     report = converter.convert(source, str(tmp_path / 'out' / 'mmvg.pth'))
     assert '622 of 622 tensors converted, text length 20' in report
     for line in ('visumodel       339', 'textmodel       199', 'vl_transformer   72'):
@@ -81,8 +91,12 @@ def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_
     model.eval()
     images, padding, input_ids, attention = fill.inputs(golden['L'])
     inputs = dict(
-        images=images, image_padding_mask=padding, input_ids=input_ids,
-        text_padding_mask=attention == 0, image_index=torch.arange(3))
+        images=images,
+        image_padding_mask=padding,
+        input_ids=input_ids,
+        text_padding_mask=attention == 0,
+        image_index=torch.arange(3),
+    )
     with torch.no_grad():
         tokens = model.encode(inputs)
         text, visual = tokens['text_tokens'], tokens['visual_tokens']
@@ -108,8 +122,10 @@ def test_mapping_consumes_or_lists_every_tensor(official):
     # One to one: each official tensor is found under exactly one new name.
     assert {id(t) for t in converted.values()} == {id(t) for t in official.values()}
     assert converted['bbox_head.vl_pos_embed'] is official['vl_pos_embed.weight']
-    assert converted['backbone.layer4.2.bn3.running_var'] is official[
-        'visumodel.backbone.0.body.layer4.2.bn3.running_var']
+    assert (
+        converted['backbone.layer4.2.bn3.running_var']
+        is official['visumodel.backbone.0.body.layer4.2.bn3.running_var']
+    )
     for position, name in (('0', 'fc'), ('1', 'c_proj')):
         with pytest.raises(ValueError, match=f'1 tensors belong to no part.*{name}'):
             converter.convert_state_dict({**official, f'{name}.{position}.weight': torch.ones(1)})
@@ -117,8 +133,10 @@ def test_mapping_consumes_or_lists_every_tensor(official):
 
 def test_distributed_prefix_is_stripped(official):
     prefixed = {f'module.{name}': tensor for name, tensor in official.items()}
-    assert converter.convert_state_dict(prefixed)[0].keys() == converter.convert_state_dict(
-        official)[0].keys()
+    assert (
+        converter.convert_state_dict(prefixed)[0].keys()
+        == converter.convert_state_dict(official)[0].keys()
+    )
 
 
 def test_plain_state_dict_is_converted(official, tmp_path):
@@ -146,12 +164,15 @@ def changed(official, part):
     return state
 
 
-@pytest.mark.parametrize('part, message', [
-    ('missing tensor', r'1 tensors are missing \(bbox_head.fusion.layers.5.norm2.bias\)'),
-    ('missing layer', '16 tensors are missing'),
-    ('shape', r'bbox_head.text_proj.weight is \(256, 1024\), the model has \(256, 768\)'),
-    ('deeper', '1 have no place'),
-])
+@pytest.mark.parametrize(
+    'part, message',
+    [
+        ('missing tensor', r'1 tensors are missing \(bbox_head.fusion.layers.5.norm2.bias\)'),
+        ('missing layer', '16 tensors are missing'),
+        ('shape', r'bbox_head.text_proj.weight is \(256, 1024\), the model has \(256, 768\)'),
+        ('deeper', '1 have no place'),
+    ],
+)
 def test_incomplete_or_other_models_are_refused(official, model_cfg, part, message):
     converted, _ = converter.convert_state_dict(meta(changed(official, part)))
     with pytest.raises(ValueError, match=message):
@@ -160,23 +181,32 @@ def test_incomplete_or_other_models_are_refused(official, model_cfg, part, messa
 
 def test_resnet101_is_recognised_and_needs_all_its_blocks(official):
     state = meta(official)
-    state.update({name.replace('layer3.1.', f'layer3.{block}.'): tensor
-                  for name, tensor in meta(official).items() if '.layer3.1.' in name
-                  for block in range(6, 23)})
+    state.update(
+        {
+            name.replace('layer3.1.', f'layer3.{block}.'): tensor
+            for name, tensor in meta(official).items()
+            if '.layer3.1.' in name
+            for block in range(6, 23)
+        }
+    )
     converted, _ = converter.convert_state_dict(state)
     model_cfg = converter.model_config(None, converted)
     assert model_cfg.backbone.depth == 101
-    converter.check_against_model(converted, model_cfg)
+    with DefaultScope.overwrite_default_scope('mmengine'):  # as on the command line
+        converter.check_against_model(converted, model_cfg)
     assert len(converted) == 877
     del converted['backbone.layer3.22.bn3.weight']
     with pytest.raises(ValueError, match='layer3.22.bn3.weight'):
         converter.check_against_model(converted, model_cfg)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(max_query_len=40), 'queries of 20 tokens, not 40.*max_query_len=20'),
-    (dict(config=str(CONFIG.with_name('transvg_r50_refcocog-u.py'))), 'of 20 tokens, not 40'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(max_query_len=40), 'queries of 20 tokens, not 40.*max_query_len=20'),
+        (dict(config=str(CONFIG.with_name('transvg_r50_refcocog-u.py'))), 'of 20 tokens, not 40'),
+    ],
+)
 def test_other_text_length_is_refused(official, tmp_path, options, message):
     source = save(dict(model=official), tmp_path / 'source.pth')
     with pytest.raises(ValueError, match=message):
@@ -197,7 +227,7 @@ class Exploit:
     """Runs a command when it is unpickled without care."""
 
     def __reduce__(self):
-        return os.mkdir, (os.environ['EXPLOIT_TARGET'], )
+        return os.mkdir, (os.environ['EXPLOIT_TARGET'],)
 
 
 def test_malicious_files_are_not_executed(tmp_path, monkeypatch):
@@ -208,12 +238,15 @@ def test_malicious_files_are_not_executed(tmp_path, monkeypatch):
     assert not (tmp_path / 'pwned').exists()
 
 
-@pytest.mark.parametrize('content, message', [
-    ([torch.ones(1)], "neither a 'model' entry"),
-    (dict(state_dict=dict(weight=torch.ones(1))), 'may already be a checkpoint of mmvg'),
-    ({}, "neither a 'model' entry"),
-    (dict(model={'transformer.decoder.norm.weight': torch.ones(1)}), 'not those of QRNet'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ([torch.ones(1)], "neither a 'model' entry"),
+        (dict(state_dict=dict(weight=torch.ones(1))), 'may already be a checkpoint of mmvg'),
+        ({}, "neither a 'model' entry"),
+        (dict(model={'transformer.decoder.norm.weight': torch.ones(1)}), 'not those of QRNet'),
+    ],
+)
 def test_other_files_are_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         converter.convert(save(content, tmp_path / 'other.pth'), str(tmp_path / 'out.pth'))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
 
 import mmvg
 from mmvg.apis import concise_errors, load_config
@@ -59,14 +60,15 @@ def convert_state_dict(source: dict[str, torch.Tensor]) -> tuple[dict, list[str]
         elif official in TABLES:
             converted[TABLES[official]] = tensor
         elif family is not None:
-            converted[FAMILIES[family] + official[len(family):]] = tensor
+            converted[FAMILIES[family] + official[len(family) :]] = tensor
         else:
             unknown.append(name)
     if unknown:
         raise ValueError(
             f'{len(unknown)} tensors belong to no part of TransVG: {_some(unknown)}. This '
             'converter reads official TransVG checkpoints (ResNet and BERT), not those of QRNet, '
-            'DETR or other projects.')
+            'DETR or other projects.'
+        )
     return converted, ignored
 
 
@@ -75,21 +77,24 @@ def check_against_model(converted: dict, model_cfg: dict) -> None:
 
     Buffers that are not learned may be absent from ``converted``.
     """
-    with torch.device('meta'):
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
         model = MODELS.build(model_cfg)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     optional = {name for name in expected if name.endswith(IGNORED_SUFFIXES)}
     missing = sorted(expected.keys() - converted.keys() - optional)
     unexpected = sorted(converted.keys() - expected.keys())
-    shapes = [f'{name} is {tuple(converted[name].shape)}, the model has {expected[name]}'
-              for name in sorted(expected.keys() & converted.keys())
-              if tuple(converted[name].shape) != expected[name]]
+    shapes = [
+        f'{name} is {tuple(converted[name].shape)}, the model has {expected[name]}'
+        for name in sorted(expected.keys() & converted.keys())
+        if tuple(converted[name].shape) != expected[name]
+    ]
     if missing or unexpected or shapes:
         raise ValueError(
             f'the checkpoint does not fit the model: {len(missing)} tensors are missing '
             f'({_some(missing)}), {len(unexpected)} have no place ({_some(unexpected)}), '
             f'{len(shapes)} have another shape ({_some(shapes)}). Pass --config with a config of '
-            'the model that was trained; if that is what you did, the file is incomplete.')
+            'the model that was trained; if that is what you did, the file is incomplete.'
+        )
 
 
 def query_length(converted: dict, num_visual_tokens: int) -> int:
@@ -101,7 +106,8 @@ def query_length(converted: dict, num_visual_tokens: int) -> int:
         raise ValueError(
             f'vl_pos_embed.weight has {length + 1 + num_visual_tokens} rows, too few for 1 REG, '
             f'{num_visual_tokens} visual and at least 3 text tokens. A model trained at another '
-            'image size needs --config with its bbox_head.num_visual_tokens.')
+            'image size needs --config with its bbox_head.num_visual_tokens.'
+        )
     return length
 
 
@@ -127,17 +133,25 @@ def load_official(path: str) -> tuple[dict, dict]:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(
-            f'{path} is no readable checkpoint (incomplete download?): {error}') from error
+            f'{path} is no readable checkpoint (incomplete download?): {error}'
+        ) from error
     is_wrapped = isinstance(content, dict) and isinstance(content.get('model'), dict)
     state_dict = content['model'] if is_wrapped else content
-    if not isinstance(state_dict, dict) or not state_dict or not all(
-            isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if (
+        not isinstance(state_dict, dict)
+        or not state_dict
+        or not all(isinstance(value, torch.Tensor) for value in state_dict.values())
+    ):
         keys = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(
             f"{path} has neither a 'model' entry with tensors nor is it a state dict; it holds "
-            f"{keys}. If it has a 'state_dict' entry, it may already be a checkpoint of mmvg.")
-    facts = {key: content[key] for key in ('epoch', 'val_accu')
-             if is_wrapped and isinstance(content.get(key), (int, float))}
+            f"{keys}. If it has a 'state_dict' entry, it may already be a checkpoint of mmvg."
+        )
+    facts = {
+        key: content[key]
+        for key in ('epoch', 'val_accu')
+        if is_wrapped and isinstance(content.get(key), (int, float))
+    }
     return state_dict, facts
 
 
@@ -151,8 +165,9 @@ def model_config(path: str | None, converted: dict) -> dict:
     return model_cfg
 
 
-def convert(source: str, destination: str, config: str | None = None,
-            max_query_len: int | None = None) -> str:
+def convert(
+    source: str, destination: str, config: str | None = None, max_query_len: int | None = None
+) -> str:
     """Convert the file ``source`` into ``destination`` and return a report.
 
     Args:
@@ -175,20 +190,26 @@ def convert(source: str, destination: str, config: str | None = None,
             f'{source} was trained with queries of {length} tokens, not {wanted}. Its text '
             'positions cannot be stretched or cut without changing the model: use a config with '
             f'max_query_len={length}, or a checkpoint that was trained with {wanted} (the official '
-            'ones have 40 for RefCOCOg and 20 for all other data sets).')
+            'ones have 40 for RefCOCOg and 20 for all other data sets).'
+        )
     model_cfg.bbox_head.max_query_len = length
     check_against_model(converted, model_cfg)
     Path(destination).absolute().parent.mkdir(parents=True, exist_ok=True)
-    meta = dict(converted_from=Path(source).name, mmvg_version=mmvg.__version__,
-                max_query_len=length, **facts)
+    meta = dict(
+        converted_from=Path(source).name,
+        mmvg_version=mmvg.__version__,
+        max_query_len=length,
+        **facts,
+    )
     torch.save({'state_dict': converted, 'meta': meta}, destination)
     return report(official, ignored, length)
 
 
 def report(official: dict, ignored: list[str], length: int) -> str:
     """What became of every tensor, by part of the model."""
-    counts = Counter(name.removeprefix('module.').split('.')[0]
-                     for name in official if name not in ignored)
+    counts = Counter(
+        name.removeprefix('module.').split('.')[0] for name in official if name not in ignored
+    )
     lines = [f'{sum(counts.values())} of {len(official)} tensors converted, text length {length}:']
     lines += [f'  {part:<15}{count:>4}' for part, count in counts.items()]
     lines += [f'{len(ignored)} ignored (index buffers and counters):'] if ignored else []
@@ -201,8 +222,7 @@ def _some(names: list[str], limit: int = 5) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Convert an official TransVG checkpoint to mmvg.')
+    parser = argparse.ArgumentParser(description='Convert an official TransVG checkpoint to mmvg.')
     parser.add_argument('source', help='official checkpoint, e.g. TransVG_unc.pth')
     parser.add_argument('destination', help='file to write')
     parser.add_argument('--config', help='config of the model, if not an official recipe')

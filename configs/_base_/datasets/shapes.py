@@ -10,12 +10,20 @@ train_pipeline = [
     dict(type='TokenizeQueries', tokenizer=text_model, max_query_len=max_query_len),
     dict(type='PackGroundingInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadGroundingImage'),
-    dict(type='LoadQueryAnnotations'),
+# The generated pictures pass the resize and the canvas unchanged; other pictures are made to fit.
+finish = [
+    dict(type='ResizeSide', scales=[64], side='long'),
+    dict(type='PlaceOnCanvas', size=64, position='centre'),
     dict(type='TokenizeQueries', tokenizer=text_model, max_query_len=max_query_len),
     dict(type='PackGroundingInputs'),
 ]
+load = [dict(type='LoadGroundingImage'), dict(type='LoadQueryAnnotations')]
+test_pipeline = load + finish
+tta_views = [dict(type='FlipWithText', prob=0.0), dict(type='FlipWithText', prob=1.0, swap='word')]
+tta_pipeline = load + [
+    dict(type='TestTimeAug', transforms=[tta_views, *[[step] for step in finish]])
+]
+tta_model = dict(type='GroundingTTAModel')
 
 train_dataloader = dict(
     batch_size=32,

@@ -104,13 +104,18 @@ class ResumableCheckpointHook(CheckpointHook):
     def _finish_validation(self, runner: Runner) -> None:
         done, end = _progress(runner)
         loop = runner.train_loop
-        if (runner.val_loop is None or done == 0
-                or runner.message_hub.runtime_info.get('validated_at') == done):
+        if (
+            runner.val_loop is None
+            or done == 0
+            or runner.message_hub.runtime_info.get('validated_at') == done
+        ):
             return
         loop._decide_current_val_interval()
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
-            runner.logger.info('The validation of the resumed checkpoint was not finished: '
-                               'validating before training goes on.')
+            runner.logger.info(
+                'The validation of the resumed checkpoint was not finished: '
+                'validating before training goes on.'
+            )
             runner.val_loop.run()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -134,13 +139,15 @@ class ResumableCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
-            **self.args)
+            **self.args,
+        )
         if is_main_process():
             self.file_backend.put_text(self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint'))
         if self.max_keep_ckpts > 0:
-            for outdated in kept[:-self.max_keep_ckpts]:
+            for outdated in kept[: -self.max_keep_ckpts]:
                 self.file_backend.remove(
-                    osp.join(str(self.out_dir), self.filename_tmpl.format(outdated)))
+                    osp.join(str(self.out_dir), self.filename_tmpl.format(outdated))
+                )
             self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
             self._remove_outdated()
@@ -152,8 +159,10 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _remove_outdated(self) -> None:
         if is_main_process():
-            best = [getattr(self, 'best_ckpt_path', None),
-                    *getattr(self, 'best_ckpt_path_dict', {}).values()]
+            best = [
+                getattr(self, 'best_ckpt_path', None),
+                *getattr(self, 'best_ckpt_path_dict', {}).values(),
+            ]
             self.file_backend.remove_outdated(keep=[str(path) for path in best])
 
 

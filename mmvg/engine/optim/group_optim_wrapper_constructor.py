@@ -1,4 +1,3 @@
-
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -47,42 +46,50 @@ class GroupOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 raise ValueError(
                     f'paramwise_cfg.groups.{name} has {unknown}, which are no options of '
                     f'{type(optim_wrapper.optimizer).__name__}; it knows '
-                    f'{sorted(optim_wrapper.optimizer.defaults)}.')
+                    f'{sorted(optim_wrapper.optimizer.defaults)}.'
+                )
         return optim_wrapper
 
     def _validate_cfg(self) -> None:
         if not isinstance(self.paramwise_cfg, dict) or set(self.paramwise_cfg) != {'groups'}:
             raise ValueError(
-                "GroupOptimWrapperConstructor needs paramwise_cfg=dict(groups=dict(name=dict("
-                f"prefixes=[...], lr=...), ...)) and nothing else, but got {self.paramwise_cfg}.")
+                'GroupOptimWrapperConstructor needs paramwise_cfg=dict(groups=dict(name=dict('
+                f'prefixes=[...], lr=...), ...)) and nothing else, but got {self.paramwise_cfg}.'
+            )
         self._groups: dict[str, dict] = self.paramwise_cfg['groups']
         self._group_of: dict[str, str] = {}
         for name, group in self._groups.items():
             if name == DEFAULT_GROUP:
                 raise ValueError(
                     f'paramwise_cfg.groups must not name a group {DEFAULT_GROUP!r}: it stands for '
-                    'all other parameters, whose settings are those of optim_wrapper.optimizer.')
+                    'all other parameters, whose settings are those of optim_wrapper.optimizer.'
+                )
             if not isinstance(group.get('prefixes'), (list, tuple)) or not group['prefixes']:
                 raise ValueError(
-                    f'paramwise_cfg.groups.{name} needs prefixes=[...], a non-empty list.')
+                    f'paramwise_cfg.groups.{name} needs prefixes=[...], a non-empty list.'
+                )
             if group.get('lr', self.base_lr) is not None and group.get('lr', self.base_lr) <= 0:
                 # DistributedDataParallel is built before the optimizer and waits for the gradient
                 # of every parameter that requires one: freezing here would come too late.
                 raise ValueError(
                     f'paramwise_cfg.groups.{name} has lr={group["lr"]}. To keep a part of the '
-                    f'model frozen, remove the group and list {group["prefixes"]} in model.frozen_modules.')
+                    f'model frozen, remove the group and list {group["prefixes"]} in model.frozen_modules.'
+                )
             for prefix in group['prefixes']:
                 if prefix in self._group_of:
                     raise ValueError(
                         f'prefix {prefix!r} is in two groups of paramwise_cfg.groups, '
-                        f'{self._group_of[prefix]!r} and {name!r}; keep one.')
+                        f'{self._group_of[prefix]!r} and {name!r}; keep one.'
+                    )
                 self._group_of[prefix] = name
 
-    def add_params(self,
-                   params: list[dict],
-                   module: nn.Module,
-                   prefix: str = '',
-                   is_dcn_module: bool | None = None) -> None:
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        is_dcn_module: bool | None = None,
+    ) -> None:
         """Append the parameter groups of ``module`` to ``params``, empty ones left out."""
         members: dict[str, list] = {name: [] for name in (DEFAULT_GROUP, *self._groups)}
         matched = set()
@@ -96,11 +103,14 @@ class GroupOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(
                 f'prefix {unmatched!r} of paramwise_cfg.groups.{self._group_of[unmatched]} covers '
                 'no parameter. The top-level modules of the model are '
-                f'{[name for name, _ in module.named_children()]}.')
+                f'{[name for name, _ in module.named_children()]}.'
+            )
         for name, tensors in members.items():
             if tensors:
                 options = {k: v for k, v in self._groups.get(name, {}).items() if k != 'prefixes'}
                 params.append({'name': name, 'params': tensors, **options})
             print_log(
                 f'optimizer group {name!r}: {len(tensors)} tensors, '
-                f'{sum(t.numel() for t in tensors):,} parameters', 'current')
+                f'{sum(t.numel() for t in tensors):,} parameters',
+                'current',
+            )

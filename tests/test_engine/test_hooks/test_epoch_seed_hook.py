@@ -68,14 +68,16 @@ def train(work_dir, epochs, seed=3, resume=False, num_workers=0, iterations=None
             persistent_workers=num_workers > 0,
             collate_fn=dict(type='pseudo_collate'),
             dataset=dict(type=NoisyDataset),
-            sampler=dict(type='DefaultSampler', shuffle=True)),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+        ),
         train_cfg=loop,
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=[EpochSeedHook()],
         randomness=dict(seed=seed),
         resume=resume,
-        experiment_name=f'{work_dir.parent.name}_{resume}')
+        experiment_name=f'{work_dir.parent.name}_{resume}',
+    )
     runner.train()
     # Ends the workers now; garbage collection would wait for them.
     runner.train_dataloader._iterator = None
@@ -132,14 +134,19 @@ class ToldDataset(BaseDataset):
 
 def test_wrapped_datasets_are_told():
     datasets = [ToldDataset() for _ in range(3)]
-    wrapped = ConcatDataset([
-        datasets[0],
-        dict(type=RepeatDataset, dataset=datasets[1], times=2),
-        dict(type=ClassBalancedDataset, dataset=datasets[2], oversample_thr=0.1)
-    ])
+    wrapped = ConcatDataset(
+        [
+            datasets[0],
+            dict(type=RepeatDataset, dataset=datasets[1], times=2),
+            dict(type=ClassBalancedDataset, dataset=datasets[2], oversample_thr=0.1),
+        ]
+    )
     runner = SimpleNamespace(
-        seed=11, epoch=4, train_loop=EpochBasedTrainLoop.__new__(EpochBasedTrainLoop),
-        train_dataloader=DataLoader(wrapped))
+        seed=11,
+        epoch=4,
+        train_loop=EpochBasedTrainLoop.__new__(EpochBasedTrainLoop),
+        train_dataloader=DataLoader(wrapped),
+    )
     hook = EpochSeedHook()
     hook.before_train(runner)
     hook.before_train_epoch(runner)

@@ -8,12 +8,13 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from mmvg.engine import ResumableCheckpointHook
 from mmvg.engine.hooks.resumable_checkpoint_hook import AtomicLocalBackend
 
+load_checkpoint = CheckpointLoader.load_checkpoint  # reads what mmengine stores
 SCORES = {1: 0.2, 2: 0.5, 3: 0.5}  # validation score after each epoch: epoch 2 is the best
 EPOCHS = len(SCORES)
 
@@ -52,7 +53,8 @@ def train(work_dir, resume=False, training=True, **hook_cfg):
         batch_size=1,
         dataset=[dict(inputs=torch.zeros(1))],
         collate_fn=dict(type='pseudo_collate'),
-        sampler=dict(type='DefaultSampler', shuffle=False))
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
     hook = dict(type=ResumableCheckpointHook, interval=1, max_keep_ckpts=1, save_best='acc')
     runner = Runner(
         CountingModel(),
@@ -67,7 +69,8 @@ def train(work_dir, resume=False, training=True, **hook_cfg):
         randomness=dict(seed=0),
         resume=resume,
         log_level='ERROR',
-        experiment_name=f'{work_dir.name}_{resume}_{os.urandom(4).hex()}')
+        experiment_name=f'{work_dir.name}_{resume}_{os.urandom(4).hex()}',
+    )
     runner.train() if training else runner.val()
     return runner
 
@@ -76,7 +79,7 @@ def outcome(work_dir):
     """Names of the files that training leaves (but for the config), and the last weight."""
     files = {path.name for path in work_dir.iterdir() if path.is_file() and path.suffix != '.py'}
     last = Path((work_dir / 'last_checkpoint').read_text())
-    return files, torch.load(last, weights_only=True)['state_dict']['weight'].item()
+    return files, load_checkpoint(str(last))['state_dict']['weight'].item()
 
 
 class FileSystem:
@@ -120,7 +123,7 @@ def test_order_of_operations(tmp_path, monkeypatch):
     train(tmp_path / 'run')
     done = [operation for operation in files.operations if operation[0] != 'fsync']
     second_epoch = done.index(('replace', 'epoch_2.pth'))
-    assert done[second_epoch:second_epoch + 8] == [
+    assert done[second_epoch : second_epoch + 8] == [
         ('replace', 'epoch_2.pth'),
         ('replace', 'last_checkpoint'),
         ('remove', 'epoch_1.pth'),
@@ -145,7 +148,7 @@ def test_a_run_killed_at_any_file_operation_resumes(tmp_path, monkeypatch, unbro
                 pass
         if (work_dir / 'last_checkpoint').exists():
             last = (work_dir / 'last_checkpoint').read_text()
-            assert 'state_dict' in torch.load(last, weights_only=True)
+            assert 'state_dict' in load_checkpoint(last)
         train(work_dir, resume=True)
         assert outcome(work_dir) == unbroken, f'killed before operation {kill_at}'
         kill_at += 1
@@ -176,8 +179,10 @@ def test_resume_does_not_repeat_a_finished_validation(tmp_path, monkeypatch):
     validated = []
     compute = ScriptedScore.compute_metrics
     monkeypatch.setattr(
-        ScriptedScore, 'compute_metrics',
-        lambda self, results: validated.append(results[0]) or compute(self, results))
+        ScriptedScore,
+        'compute_metrics',
+        lambda self, results: validated.append(results[0]) or compute(self, results),
+    )
     train(tmp_path / 'run', resume=True, max_keep_ckpts=-1)
     assert validated == [3]
 

@@ -34,27 +34,36 @@ def build(model, groups, optimizer=None, **kwargs):
             constructor='GroupOptimWrapperConstructor',
             optimizer=optimizer or dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
             paramwise_cfg=dict(groups=groups),
-            **kwargs))
+            **kwargs,
+        ),
+    )
 
 
 def names(model, wrapper):
     """Parameter names of each group."""
     name_of = {id(param): name for name, param in model.named_parameters()}
-    return {group['name']: {name_of[id(param)] for param in group['params']}
-            for group in wrapper.optimizer.param_groups}
+    return {
+        group['name']: {name_of[id(param)] for param in group['params']}
+        for group in wrapper.optimizer.param_groups
+    }
 
 
 def test_groups_rates_and_longest_prefix():
     model = Toy()
-    wrapper = build(model, dict(
-        slow=dict(prefixes=['backbone'], lr=1e-5),
-        stem=dict(prefixes=['backbone.stem', 'head.bias'], lr=1e-6, weight_decay=0.)))
+    wrapper = build(
+        model,
+        dict(
+            slow=dict(prefixes=['backbone'], lr=1e-5),
+            stem=dict(prefixes=['backbone.stem', 'head.bias'], lr=1e-6, weight_decay=0.0),
+        ),
+    )
     assert names(model, wrapper) == dict(
         default={'backbone_norm.weight', 'backbone_norm.bias', 'head.weight'},
         slow={'backbone.body.weight', 'backbone.body.bias'},
-        stem={'backbone.stem.weight', 'backbone.stem.bias', 'head.bias'})
+        stem={'backbone.stem.weight', 'backbone.stem.bias', 'head.bias'},
+    )
     settings = [(g['name'], g['lr'], g['weight_decay']) for g in wrapper.optimizer.param_groups]
-    assert settings == [('default', 1e-4, 1e-4), ('slow', 1e-5, 1e-4), ('stem', 1e-6, 0.)]
+    assert settings == [('default', 1e-4, 1e-4), ('slow', 1e-5, 1e-4), ('stem', 1e-6, 0.0)]
 
 
 def test_group_without_trainable_parameters_is_left_out():
@@ -62,17 +71,28 @@ def test_group_without_trainable_parameters_is_left_out():
     assert [group['name'] for group in wrapper.optimizer.param_groups] == ['default']
 
 
-@pytest.mark.parametrize('groups, message', [
-    (dict(a=dict(prefixes=['back'], lr=1e-5)),
-     r"'back' of paramwise_cfg.groups.a covers no parameter.*\['backbone', 'backbone_norm'"),
-    (dict(a=dict(prefixes=['backbone'], lr=0.)), r"list \['backbone'\] in model.frozen_modules"),
-    (dict(a=dict(prefixes=['backbone'], lr=-1)), 'model.frozen_modules'),
-    (dict(a=dict(prefixes=['head'], lr=1), b=dict(prefixes=['head'], lr=2)), 'in two groups'),
-    (dict(default=dict(prefixes=['head'], lr=1)), "must not name a group 'default'"),
-    (dict(a=dict(lr=1e-5)), 'needs prefixes='),
-    (dict(a=dict(prefixes='head', lr=1e-5)), 'needs prefixes='),
-    (dict(a=dict(prefixes=['head'], lr_mult=0.1)), r"\['lr_mult'\], which are no options of AdamW"),
-])
+@pytest.mark.parametrize(
+    'groups, message',
+    [
+        (
+            dict(a=dict(prefixes=['back'], lr=1e-5)),
+            r"'back' of paramwise_cfg.groups.a covers no parameter.*\['backbone', 'backbone_norm'",
+        ),
+        (
+            dict(a=dict(prefixes=['backbone'], lr=0.0)),
+            r"list \['backbone'\] in model.frozen_modules",
+        ),
+        (dict(a=dict(prefixes=['backbone'], lr=-1)), 'model.frozen_modules'),
+        (dict(a=dict(prefixes=['head'], lr=1), b=dict(prefixes=['head'], lr=2)), 'in two groups'),
+        (dict(default=dict(prefixes=['head'], lr=1)), "must not name a group 'default'"),
+        (dict(a=dict(lr=1e-5)), 'needs prefixes='),
+        (dict(a=dict(prefixes='head', lr=1e-5)), 'needs prefixes='),
+        (
+            dict(a=dict(prefixes=['head'], lr_mult=0.1)),
+            r"\['lr_mult'\], which are no options of AdamW",
+        ),
+    ],
+)
 def test_mistakes_are_named(groups, message):
     with pytest.raises(ValueError, match=message):
         build(Toy(), groups)
@@ -81,17 +101,23 @@ def test_mistakes_are_named(groups, message):
 @pytest.mark.parametrize('paramwise_cfg', [None, {}, dict(groups={}, custom_keys={})])
 def test_other_paramwise_options_are_refused(paramwise_cfg):
     with pytest.raises(ValueError, match='needs paramwise_cfg=dict'):
-        build_optim_wrapper(Toy(), dict(
-            constructor='GroupOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-4),
-            paramwise_cfg=paramwise_cfg))
+        build_optim_wrapper(
+            Toy(),
+            dict(
+                constructor='GroupOptimWrapperConstructor',
+                optimizer=dict(type='AdamW', lr=1e-4),
+                paramwise_cfg=paramwise_cfg,
+            ),
+        )
 
 
 def test_accumulation_and_amp_wrappers(monkeypatch):
     groups = dict(slow=dict(prefixes=['backbone'], lr=1e-5))
     wrapper = build(Toy(), groups, type='OptimWrapper', accumulative_counts=4)
     assert isinstance(wrapper, OptimWrapper) and wrapper._accumulative_counts == 4
-    monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available',
-                        lambda: True)
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True
+    )
     wrapper = build(Toy(), groups, type='AmpOptimWrapper', dtype='bfloat16')
     assert isinstance(wrapper, AmpOptimWrapper) and len(wrapper.optimizer.param_groups) == 2
 
@@ -99,12 +125,18 @@ def test_accumulation_and_amp_wrappers(monkeypatch):
 def test_auto_scale_lr_scales_every_group(tmp_path):
     wrapper = build(Toy(), dict(slow=dict(prefixes=['backbone'], lr=1e-5)))
     runner = Runner(
-        Toy(), str(tmp_path), train_cfg=dict(by_epoch=True, max_epochs=1), log_level='ERROR',
-        train_dataloader=dict(batch_size=16), optim_wrapper=OptimWrapper(AdamW(Toy().parameters())),
-        experiment_name='auto_scale_lr')
+        Toy(),
+        str(tmp_path),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        log_level='ERROR',
+        train_dataloader=dict(batch_size=16),
+        optim_wrapper=OptimWrapper(AdamW(Toy().parameters())),
+        experiment_name='auto_scale_lr',
+    )
     runner.scale_lr(wrapper, dict(enable=True, base_batch_size=64))
     assert [group['lr'] for group in wrapper.optimizer.param_groups] == pytest.approx(
-        [2.5e-5, 2.5e-6])
+        [2.5e-5, 2.5e-6]
+    )
 
 
 def test_optimizer_state_survives_a_checkpoint():
@@ -125,10 +157,13 @@ def transvg(depth):
         return cfg, MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize('depth, backbone, total', [
-    (50, (42, 23_232_512), 149_745_860),
-    (101, (93, 42_172_416), 168_685_764),
-])
+@pytest.mark.parametrize(
+    'depth, backbone, total',
+    [
+        (50, (42, 23_232_512), 149_745_860),
+        (101, (93, 42_172_416), 168_685_764),
+    ],
+)
 def test_official_groups_of_transvg(depth, backbone, total):
     """Spec section 1.5; BERT's pooler (2 tensors, 590,592) and the ResNet's stem stay frozen."""
     cfg, model = transvg(depth)
@@ -142,7 +177,8 @@ def test_official_groups_of_transvg(depth, backbone, total):
         default=(84, 8_393_732, 1e-4),
         visual_backbone=(*backbone, 1e-5),
         visual_encoder=(74, 8_414_976, 1e-5),
-        language_model=(199 - 2, 109_482_240 - 590_592, 1e-5))
+        language_model=(199 - 2, 109_482_240 - 590_592, 1e-5),
+    )
     assert {group['weight_decay'] for group in wrapper.optimizer.param_groups} == {1e-4}
     assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 222_400 + 590_592
 
