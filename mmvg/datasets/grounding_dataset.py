@@ -74,6 +74,7 @@ class GroundingDataset(BaseDataset):
 
     def set_epoch(self, seed: int, epoch: int) -> None:
         """Choose the random numbers of the augmentation of the coming epoch."""
+        self._seed_and_epoch.share_memory_()  # a deep copy, e.g. in get_subset, is not shared
         self._seed_and_epoch[0] = seed
         self._seed_and_epoch[1] = epoch
 

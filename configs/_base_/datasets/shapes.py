@@ -27,8 +27,7 @@ tta_model = dict(type='GroundingTTAModel')
 
 train_dataloader = dict(
     batch_size=32,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,  # making a picture costs less than handing it over
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -37,7 +36,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=100,
-    num_workers=1,
+    num_workers=0,  # making a picture costs less than handing it over
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ShapesGroundingDataset',
@@ -50,7 +49,7 @@ val_dataloader = dict(
 )
 test_dataloader = dict(
     batch_size=100,
-    num_workers=1,
+    num_workers=0,  # making a picture costs less than handing it over
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ConcatDataset',

@@ -7,18 +7,17 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-KINDS = ('circle', 'square', 'triangle', 'diamond', 'cross')
+KINDS = ('circle', 'square', 'triangle', 'cross')
 COLOURS = dict(  # BGR
     red=(50, 50, 220),
     green=(70, 170, 60),
     blue=(215, 100, 40),
     yellow=(40, 215, 235),
-    purple=(170, 60, 150),
     white=(240, 240, 240),
 )
-TEXTURES = ('plain', 'striped', 'dotted')
+TEXTURES = ('plain', 'striped')
 # Half the side of the box, as a share of the canvas.
-SIZES = dict(small=(0.085, 0.12), large=(0.16, 0.21))
+SIZES = dict(small=(0.1, 0.13), large=(0.17, 0.21))
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ def _outline(shape: Shape) -> np.ndarray:
     unit = dict(
         square=[(-1, -1), (1, -1), (1, 1), (-1, 1)],
         triangle=[(0, -1), (1, 1), (-1, 1)],
-        diamond=[(0, -1), (1, 0), (0, 1), (-1, 0)],
         cross=[
             (-arm, -1),
             (arm, -1),
@@ -113,37 +111,42 @@ def _noise(side: int) -> np.ndarray:
     return np.random.RandomState(0).randint(-12, 13, (2 * side, 2 * side, 3)).astype(np.int16)
 
 
+def _mask(shape: Shape, left: int, top: int, side: int) -> np.ndarray:
+    """Coverage of the pixels of a square window by a shape, uint8."""
+    mask = np.zeros((side, side), np.uint8)
+    # cv2 counts pixel centres, boxes count pixel edges: hence the half pixel; 4 fractional bits.
+    offset = np.array([left + 0.5, top + 0.5])
+    if shape.kind == 'circle':
+        centre = np.round((np.array([shape.cx, shape.cy]) - offset) * 16).astype(int).tolist()
+        cv2.circle(mask, centre, round((shape.radius - 0.5) * 16), 255, -1, cv2.LINE_AA, 4)
+    else:
+        corners = np.round((_outline(shape) - offset) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
+    return mask
+
+
+@lru_cache(maxsize=16)
+def _pattern(texture: str, side: int) -> np.ndarray:
+    """Brightness of a texture on the whole canvas, side x side x 1, 1 = the plain colour."""
+    ys, xs = np.mgrid[0:side, 0:side]
+    period = max(3, side // 16)
+    dark = (xs + ys) % (2 * period) >= period if texture == 'striped' else np.zeros_like(xs, bool)
+    return np.where(dark, 0.35, 1.0).astype(np.float32)[..., None]
+
+
 def render_scene(scene: Scene) -> np.ndarray:
     """Draw a scene: uint8 BGR, side x side x 3, anti-aliased, on a noisy grey background."""
     side = scene.side
     oy, ox = scene.background % side, scene.background // side % side
     grey = 60 + scene.background % 61
     image = (_noise(side)[oy : oy + side, ox : ox + side] + grey).astype(np.float32)
-    ys, xs = np.mgrid[0:side, 0:side]
     for shape in scene.shapes:
-        mask = np.zeros((side, side), np.uint8)
-        # cv2 counts pixel centres, boxes count pixel edges: hence the half pixel; 4 fractional
-        # bits.
-        if shape.kind == 'circle':
-            cv2.circle(
-                mask,
-                (round((shape.cx - 0.5) * 16), round((shape.cy - 0.5) * 16)),
-                round((shape.radius - 0.5) * 16),
-                255,
-                -1,
-                cv2.LINE_AA,
-                4,
-            )
-        else:
-            corners = np.round((_outline(shape) - 0.5) * 16).astype(np.int32)
-            cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, 4)
-        paint = np.ones((side, side), np.float32)
-        period = max(3, side // 16)
-        if shape.texture == 'striped':
-            paint = np.where((xs + ys) % (2 * period) < period, 1.0, 0.35)
-        elif shape.texture == 'dotted':
-            paint = np.where((xs % period < period // 2) & (ys % period < period // 2), 0.35, 1.0)
-        alpha = mask[..., None] / np.float32(255)
-        colour = np.array(COLOURS[shape.colour], np.float32) * paint[..., None]
-        image += alpha * (colour - image)
+        # Only the pixels around the shape: drawing is on the path of every training sample.
+        left, top = (max(0, int(c - shape.radius) - 1) for c in (shape.cx, shape.cy))
+        window = int(2 * shape.radius) + 4
+        area = image[top : top + window, left : left + window]
+        height, width = area.shape[:2]
+        alpha = _mask(shape, left, top, window)[:height, :width, None] / np.float32(255)
+        pattern = _pattern(shape.texture, side)[top : top + window, left : left + window]
+        area += alpha * (np.array(COLOURS[shape.colour], np.float32) * pattern - area)
     return image.clip(0, 255).astype(np.uint8)

@@ -98,7 +98,7 @@ class ResumableCheckpointHook(CheckpointHook):
         """
         if not hasattr(self, 'file_backend'):
             return
-        runner.message_hub.update_info('validated_at', _progress(runner)[0])
+        runner.message_hub.update_info('last_validation', _progress(runner)[0])
         super().after_val_epoch(runner, metrics)
 
     def _finish_validation(self, runner: Runner) -> None:
@@ -107,7 +107,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if (
             runner.val_loop is None
             or done == 0
-            or runner.message_hub.runtime_info.get('validated_at') == done
+            or runner.message_hub.runtime_info.get('last_validation') == done
         ):
             return
         loop._decide_current_val_interval()
