@@ -4,12 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, VISUALIZERS
-from mmdet.registry import PARAM_SCHEDULERS, TRANSFORMS
+from mmdet.registry import (
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISUALIZERS,
+)
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 
 ROOT = Path(__file__).parents[1] / 'configs'
-LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+DETECTOR = ROOT / 'transvg/fcos_shapes.py'
+LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts and p != DETECTOR)
 RECIPES = [p for p in LEAVES if p.stem.startswith(('transvg_r50_ref', 'transvg_r101_ref'))]
 
 
@@ -174,3 +184,22 @@ def test_every_config_is_in_the_metafile():
     named = {e['Name']: e['Config'] for e in entries}
     assert all((ROOT.parent / path).is_file() for path in named.values())
     assert {p.stem for p in RECIPES} <= set(named)
+
+
+def test_the_shapes_detector_trains_and_its_weights_fit_transvg():
+    cfg, grounder = load(DETECTOR), load(ROOT / 'transvg/transvg_shapes.py')
+    cfg.train_dataloader.dataset.num_scenes = 2
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    detector = MODELS.build(cfg.model)
+    assert cfg.model.bbox_head.num_classes == len(dataset.metainfo['classes'])
+    batch = pseudo_collate([dataset[0], dataset[1]])
+    assert [len(s.gt_instances) for s in batch['data_samples']] == [
+        len(dataset.get_data_info(i)['instances']) for i in range(2)
+    ]
+    losses = detector(**detector.data_preprocessor(batch, True), mode='loss')
+    sum(losses.values()).backward()
+    assert all(v > 0 for v in losses.values())
+    state = {k: v for k, v in detector.state_dict().items() if k.startswith(('backbone.', 'neck.'))}
+    report = MODELS.build(grounder.model).load_state_dict(state, strict=False)
+    assert not report.unexpected_keys
+    assert not [k for k in report.missing_keys if k.startswith(('backbone.', 'neck.'))]

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmvg.datasets.shapes import EXPRESSION_TYPES
 
-CONFIG = Path(__file__).parents[1] / 'configs/transvg/transvg_shapes.py'
+CONFIGS = Path(__file__).parents[1] / 'configs/transvg'
 
 
 class ProgressLine(Hook):
@@ -23,7 +23,7 @@ class ProgressLine(Hook):
 
     def before_train(self, runner) -> None:
         self.start = self.shown = time.time()
-        self.accuracy = '-'
+        self.accuracy = ''
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done, total, now = runner.iter + 1, runner.max_iters, time.time()
@@ -32,20 +32,16 @@ class ProgressLine(Hook):
             return
         self.shown = now
         left = (now - self.start) / done * (total - done)
-        loss = (
-            sum(v.item() for v in outputs.values())
-            if 'loss' not in outputs
-            else outputs['loss'].item()
-        )
+        loss = outputs['loss'].item()
         print(
-            f'\rstep {done:5d}/{total}  loss {loss:.3f}  val Acc@0.5 {self.accuracy}  '
+            f'\rstep {done:5d}/{total}  loss {loss:.3f}  {self.accuracy}  '
             f'{now - self.start:4.0f} s, {left:4.0f} s left ',
             end='' if terminal else '\n',
             flush=True,
         )
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        self.accuracy = f'{metrics["val/acc@0.5"]:.1f} %'
+        self.accuracy = f'val Acc@0.5 {metrics["val/acc@0.5"]:.1f} %'
 
     def after_train(self, runner) -> None:
         print(f'\ntrained in {time.time() - self.start:.0f} s')
@@ -74,6 +70,24 @@ def contact_sheet(folder: Path, columns: int = 4) -> Path:
     return path
 
 
+def load(config: Path, work_dir: Path, options: dict | None) -> Config:
+    """A config that writes to ``work_dir`` and leaves the screen to the progress line."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = work_dir.name
+    cfg.log_level = 'ERROR'
+    return cfg
+
+
+def train(cfg: Config) -> Runner:
+    """Train as the config says, with a progress line."""
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(ProgressLine())
+    runner.train()
+    return runner
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
@@ -81,19 +95,25 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args()
 
-    cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict(args.cfg_options or {})
-    cfg.work_dir = str(args.work_dir)
-    cfg.log_level = 'ERROR'
+    print(
+        "1. initial weights: MMDetection's FCOS learns to detect the shapes (the role that a DETR"
+    )
+    print('   trained on COCO has for TransVG)')
+    detector = load(CONFIGS / 'fcos_shapes.py', args.work_dir / 'detector', {})
+    train(detector)
+
+    print('2. TransVG learns to find the shape that an expression describes')
+    cfg = load(CONFIGS / 'transvg_shapes.py', args.work_dir, args.cfg_options)
+    weights = args.work_dir / 'detector' / f'epoch_{detector.train_cfg.max_epochs}.pth'
+    for part in ('backbone', 'neck'):
+        cfg.model[part].init_cfg = dict(
+            type='Pretrained', checkpoint=str(weights), prefix=f'{part}.'
+        )
     pictures = args.work_dir / 'predictions'
     cfg.default_hooks.visualization.update(
         draw=True, test_out_dir=str(pictures), max_images=args.num_pictures
     )
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(ProgressLine())
-    num_scenes = len(runner.train_dataloader.dataset)
-    print(f'training on {num_scenes} generated scenes; log and checkpoints: {cfg.work_dir}')
-    runner.train()
+    runner = train(cfg)
     metrics = runner.test()
 
     ceiling = 100 * runner.test_dataloader.dataset.datasets[0].blind_ceiling()

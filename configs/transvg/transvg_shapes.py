@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-max_epochs = 7
+max_epochs = 5
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -76,8 +76,10 @@ val_evaluator = dict(type='GroundingMetric')
 test_evaluator = dict(type='GroundingMetric')
 
 model = dict(
+    backbone=dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,)),
+    neck=dict(in_channels=[128]),
     language_model=dict(config=dict(vocab_size=2000, max_position_embeddings=64)),
-    bbox_head=dict(max_query_len=max_query_len, num_visual_tokens=64),
+    bbox_head=dict(max_query_len=max_query_len),
 )
 
 max_epochs = 150

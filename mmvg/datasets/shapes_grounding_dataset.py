@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from mmdet.registry import DATASETS
 
 from .grounding_dataset import GroundingDataset
-from .shapes import EXPRESSION_TYPES, Scene, Shape, refer_to, render_scene, sample_scene
+from .shapes import CLASSES, EXPRESSION_TYPES, Scene, Shape, refer_to, render_scene, sample_scene
 
 
 @DATASETS.register_module()
@@ -26,6 +26,8 @@ class ShapesGroundingDataset(GroundingDataset):
         types (Sequence[str]): Kinds of expression: 'attribute', 'location', 'ordering', 'relation'.
         constant_query (str, optional): Replaces every query: the text-blind control.
     """
+
+    METAINFO = dict(classes=CLASSES)
 
     def __init__(
         self,
@@ -92,9 +94,18 @@ class ShapesGroundingDataset(GroundingDataset):
         )
 
     def get_data_info(self, idx: int) -> dict:
-        """The record of sample ``idx`` with its picture, uint8 BGR, as ``img``."""
+        """The record of sample ``idx`` with its picture, uint8 BGR, as ``img``.
+
+        ``instances`` lists *all* shapes of the scene in mmdet's format, asked for or not: with
+        mmdet's ``LoadAnnotations`` any mmdet detector trains on these scenes.
+        """
         info = super().get_data_info(idx)
-        info['img'] = render_scene(_from_dict(info.pop('scene')))
+        scene = _from_dict(info.pop('scene'))
+        info['img'] = render_scene(scene)
+        info['instances'] = [
+            dict(bbox=s.bbox, bbox_label=CLASSES.index(s.category), ignore_flag=0)
+            for s in scene.shapes
+        ]
         return info
 
     def blind_ceiling(self) -> float:

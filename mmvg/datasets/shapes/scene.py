@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ COLOURS = dict(  # BGR
     white=(240, 240, 240),
 )
 TEXTURES = ('plain', 'striped')
+# Categories for a detector.
+CLASSES = tuple(' '.join(c) for c in product(TEXTURES, COLOURS, KINDS))
 # Half the side of the box, as a share of the canvas.
 SIZES = dict(small=(0.1, 0.13), large=(0.17, 0.21))
 
@@ -31,6 +34,11 @@ class Shape:
     cx: float
     cy: float
     radius: float
+
+    @property
+    def category(self) -> str:
+        """Texture, colour and kind: one of :data:`CLASSES`."""
+        return f'{self.texture} {self.colour} {self.kind}'
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
