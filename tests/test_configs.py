@@ -81,7 +81,7 @@ def test_every_part_of_a_config_builds(path):
             TRANSFORMS.build(transform)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         METRICS.build(evaluator)
-    for hook in (*cfg.default_hooks.values(), *cfg.custom_hooks):
+    for hook in (*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])):
         HOOKS.build(hook)
     assert VISUALIZERS.get(cfg.visualizer.type)
 

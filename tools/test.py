@@ -9,7 +9,13 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmvg.apis import concise_errors, load_config, set_up_distribution
+from mmvg.apis import (
+    check_checkpoint_path,
+    concise_errors,
+    load_config,
+    load_weights,
+    set_up_distribution,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,11 +106,7 @@ def main() -> None:
     args = parse_args()
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
-            raise FileNotFoundError(
-                f'checkpoint {args.checkpoint} does not exist; train one with tools/train.py or '
-                'correct the path'
-            )
+        check_checkpoint_path(args.checkpoint)
         cfg.load_from = args.checkpoint
         if args.out:
             dump_predictions(cfg, args.out)
@@ -115,7 +117,8 @@ def main() -> None:
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         _ = runner.test_loop  # builds the data set: bad data is reported here
-        runner.load_or_resume()  # and so is a checkpoint of another model
+        load_weights(runner.model, args.checkpoint)  # and so is a checkpoint of another model
+    # The runner loads the file again, for hooks that take part in loading.
     runner.test()
 
 

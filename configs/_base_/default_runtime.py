@@ -15,11 +15,10 @@ default_hooks = dict(
         rule='greater',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Random numbers follow from (seed, epoch, rank): a resumed run equals an unbroken one.
+    epoch_seed=dict(type='EpochSeedHook'),
     visualization=dict(type='QueryVisualizationHook'),
 )
-# Random numbers follow from (seed, epoch, rank), so that a resumed run equals an unbroken one.
-custom_hooks = [dict(type='EpochSeedHook')]
-
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

@@ -2,7 +2,6 @@ import copy
 import hashlib
 import itertools
 import os.path as osp
-import pickle
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 
 from mmvg.visualization.grounding_visualizer import draw_sample
 
+from .checkpoint import check_checkpoint_path, load_weights
 from .start_up import load_config
 
 ImageInput = str | Path | np.ndarray
@@ -45,7 +44,7 @@ class GroundingInferencer:
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
-        ValueError: If the checkpoint belongs to another model.
+        ValueError: If the checkpoint cannot be read or lacks weights of the model.
     """
 
     def __init__(
@@ -133,38 +132,16 @@ class GroundingInferencer:
 
 def _build_model(cfg: Config, weights: str | None) -> torch.nn.Module:
     """Build the model and load ``weights``, without fetching any pretrained parts."""
-    if weights is not None and '://' not in str(weights) and not osp.isfile(weights):
-        raise FileNotFoundError(
-            f'checkpoint {weights} does not exist; train one with tools/train.py, convert one with '
-            'tools/model_converters, or correct the path'
-        )
+    if weights is not None:
+        check_checkpoint_path(str(weights))
     model = MODELS.build(cfg.model)
     if weights is None:
         MMLogger.get_current_instance().warning(
             'no checkpoint given: the boxes come from random weights'
         )
-        return model
-    try:
-        checkpoint = load_checkpoint(model, str(weights), map_location='cpu')
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f'checkpoint {weights} cannot be read ({error}): it is cut off or no checkpoint; copy '
-            'or download it again'
-        ) from error
-    _check_fit(model, checkpoint.get('state_dict', checkpoint), weights)
+    else:
+        load_weights(model, str(weights))
     return model
-
-
-def _check_fit(model: torch.nn.Module, state: dict, weights: str) -> None:
-    """Refuse weights that mmengine would only warn about and leave random."""
-    shared = {k: v for k, v in model.state_dict().items() if k in state}
-    wrong = [k for k, v in shared.items() if v.shape != state[k].shape]
-    if wrong or not shared:
-        problem = f'another shape for {wrong[:3]}' if wrong else 'no weight of this model'
-        raise ValueError(
-            f'checkpoint {weights} has {problem}; use the config that it was trained with, or '
-            'convert an official checkpoint with tools/model_converters'
-        )
 
 
 def _build_pipeline(dataset: ConfigDict) -> tuple[Callable, Callable]:
@@ -178,8 +155,10 @@ def _build_pipeline(dataset: ConfigDict) -> tuple[Callable, Callable]:
         dataset = wrapped[0]
     loading = [step for step in dataset.pipeline if step['type'].startswith('LoadGroundingImage')]
     skipped = [*loading, *(s for s in dataset.pipeline if s['type'] == 'LoadQueryAnnotations')]
-    # Generated data may come without a loader, but their models answer on files here.
-    loader = TRANSFORMS.build(loading[0] if loading else dict(type='LoadGroundingImage'))
+    # Generated data may come without a loader, but their models answer on files here. Every
+    # picture gets an answer or an error: none may be left out.
+    load = loading[0] if loading else dict(type='LoadGroundingImage')
+    loader = TRANSFORMS.build(dict(load, ignore_empty=False))
     return loader, Compose([step for step in dataset.pipeline if step not in skipped])
 
 

@@ -43,13 +43,15 @@ def allow_log_history() -> None:
     """Put what mmengine's log history consists of on torch's allow-list."""
     if digit_version(torch.__version__) < digit_version('2.6'):
         return
+    # NumPy < 1.25 has no such module and pickles dtypes as np.dtype alone.
+    dtypes = [getattr(np.dtypes, n) for n in np.dtypes.__all__] if hasattr(np, 'dtypes') else []
     rebuild = ((multiarray._reconstruct, '_reconstruct'), (multiarray.scalar, 'scalar'))
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
             np.ndarray,
             np.dtype,
-            *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+            *dtypes,
             # NumPy 2 moved the module; a checkpoint may come from either side.
             *(
                 (function, f'numpy.{core}.multiarray.{name}')

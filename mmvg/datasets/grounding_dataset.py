@@ -1,4 +1,5 @@
 import math
+import os.path as osp
 import random
 from collections import Counter, OrderedDict
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
+from PIL import Image
 
 
 @contextmanager
@@ -69,7 +71,8 @@ class GroundingDataset(BaseDataset):
         self.max_queries = max_queries
         self.invalid = invalid
         # Shared memory: worker processes that live over several epochs see a new epoch here.
-        self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._seed_and_epoch = torch.tensor([0, -1]).share_memory_()
+        self._sizes: dict[str, tuple] = {}
         super().__init__(*args, **kwargs)
 
     def set_epoch(self, seed: int, epoch: int) -> None:
@@ -80,17 +83,23 @@ class GroundingDataset(BaseDataset):
 
     def prepare_data(self, idx: int):
         """Run the pipeline on sample ``idx``; in training with its own random numbers."""
-        if self.test_mode:
+        self._last_index = idx
+        seed, epoch = self._seed_and_epoch.tolist()
+        if self.test_mode or epoch < 0:  # nobody set an epoch: draw as any other data set does
             return super().prepare_data(idx)
-        with _seeded(*self._seed_and_epoch.tolist(), idx):
+        with _seeded(seed, epoch, idx):
             return super().prepare_data(idx)
+
+    def _rand_another(self) -> int:
+        """The next sample in place of one that its pipeline gave up: the same in every run."""
+        return (self._last_index + 1) % len(self)
 
     def filter_data(self) -> list[dict]:
         """Check every record, apply the policy for bad ones, and group by image if asked to."""
         kept, problems = [], Counter()
         first = {}
         for record in self.data_list:
-            problem = self.check_record(record)
+            problem = self.check_record(self._with_size(record))
             if problem is None:
                 kept.append(record)
                 continue
@@ -112,6 +121,20 @@ class GroundingDataset(BaseDataset):
                 f'{type(self).__name__}: no usable record in {self.ann_file or "the data set"}'
             )
         return self._group(kept) if self.group_by_image else kept
+
+    def _with_size(self, record: dict) -> dict:
+        """Where records may be skipped: read a missing image size from the file's header."""
+        path = record.get('img_path')
+        if self.invalid == 'error' or record.get('width') or not path or not osp.isfile(path):
+            return record  # with 'error', loading the image tells just as well
+        if path not in self._sizes:
+            try:
+                with Image.open(path) as image:
+                    self._sizes[path] = image.size
+            except OSError:
+                self._sizes[path] = None, None  # broken: the loader names it
+        width, height = self._sizes[path]
+        return {**record, 'width': width, 'height': height}
 
     @staticmethod
     def check_record(record: dict) -> str | None:
@@ -146,9 +169,12 @@ class GroundingDataset(BaseDataset):
         merged = []
         for group in groups.values():
             common = {k: v for k, v in group[0].items() if k not in keys}
-            # A key that lists one value per query survives only if every part has it.
+            common['source'] = ', '.join(dict.fromkeys(str(r.get('source')) for r in group))
+            # Types and ids are optional per record: None stands for a missing one.
             whole = {
-                k: [v for r in group for v in r[k]] for k in keys if all(k in r for r in group)
+                k: [v for r in group for v in r.get(k, [None] * len(r['queries']))]
+                for k in keys
+                if any(k in r for r in group)
             }
             step = self.max_queries or len(whole['queries'])
             for start in range(0, len(whole['queries']), step):

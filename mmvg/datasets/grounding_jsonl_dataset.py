@@ -141,6 +141,8 @@ class GroundingJSONLDataset(GroundingDataset):
             'a list of objects',
             source,
         )
+        if not regions:
+            raise ValueError(f'{source}: "regions" is empty; give a region or remove the line')
         for i, region in enumerate(regions):
             where = f'region {i}'
             _expect(region, dict, where, 'an object {"phrase": ..., "bbox": ...}', source)

@@ -23,6 +23,7 @@ class GroundingDataPreprocessor(DetDataPreprocessor):
     def __init__(self, *args, pad_token_id: int = 0, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.pad_token_id = pad_token_id
+        self.vocab_size: int | None = None  # a detector sets that of its language model
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Turn what the data loader gave into what the model takes.
@@ -61,6 +62,12 @@ class GroundingDataPreprocessor(DetDataPreprocessor):
         ids = [query for s in samples for query in s.query_token_ids]
         counts = [len(s.query_token_ids) for s in samples]
         longest = max(map(len, ids))
+        largest = max(map(max, ids))
+        if self.vocab_size is not None and largest >= self.vocab_size:
+            raise ValueError(
+                f'the tokenizer gave id {largest}, the language model has {self.vocab_size} word pieces; '
+                'TokenizeQueries.tokenizer and language_model must belong together (or raise vocab_size)'
+            )
         padded = torch.tensor([q + [self.pad_token_id] * (longest - len(q)) for q in ids])
         lengths = torch.tensor([len(q) for q in ids])
         padding = torch.arange(longest) >= lengths[:, None]

@@ -1,3 +1,4 @@
+import argparse
 import copy
 import json
 
@@ -8,6 +9,7 @@ import torch
 from mmengine.config import Config
 
 from mmvg.apis import GroundingInferencer
+from mmvg.apis.checkpoint import _find_misfit
 from mmvg.apis.grounding_inferencer import _pair_texts
 
 QUERIES = ['the red circle', 'the left shape', 'the largest striped triangle']
@@ -15,11 +17,8 @@ QUERIES = ['the red circle', 'the left shape', 'the largest striped triangle']
 
 @pytest.fixture(scope='module')
 def cfg(repository) -> Config:
-    """Shapes with a pipeline that takes pictures of any size."""
+    """The Shapes recipe; its test pipeline takes pictures of any size."""
     cfg = Config.fromfile(str(repository / 'configs/transvg/transvg_shapes.py'))
-    load, annotations, tokenize, pack = cfg.test_pipeline
-    fit = [dict(type='ResizeSide', scales=64), dict(type='PlaceOnCanvas', size=64)]
-    cfg.test_dataloader.dataset.datasets[0].pipeline = [load, annotations, *fit, tokenize, pack]
     return cfg
 
 
@@ -210,10 +209,66 @@ def test_checkpoints_of_other_models_are_refused(cfg, inferencer, tmp_path):
     wider.model.bbox_head.feedforward_channels = 32
     with pytest.raises(ValueError, match='another shape for'):
         GroundingInferencer(wider, save(inferencer, tmp_path / 'wide.pth'), device='cpu')
-    broken = tmp_path / 'broken.pth'
-    broken.write_bytes((tmp_path / 'wide.pth').read_bytes()[:1000])
-    with pytest.raises(ValueError, match='broken.pth cannot be read'):
-        GroundingInferencer(cfg, str(broken), device='cpu')
+
+
+def test_incomplete_checkpoints_are_refused(cfg, inferencer, tmp_path):
+    """As the one of an R50 in the config of an R101: nothing may stay random."""
+    deeper = copy.deepcopy(cfg)
+    deeper.model.bbox_head.num_layers = 5
+    path = save(inferencer, tmp_path / 'shallow.pth')
+    with pytest.raises(
+        ValueError, match=r'shallow.pth lacks 12 weights of this model \(bbox_head.fusion.layers.4'
+    ):
+        GroundingInferencer(deeper, path, device='cpu')
+
+
+def test_unused_buffers_may_be_absent_and_names_prefixed(cfg, inferencer, tmp_path):
+    def strip(state):
+        kept = {k: v for k, v in state.items() if 'num_batches_tracked' not in k}
+        assert len(kept) < len(state)
+        return {f'module.{k}': v for k, v in kept.items()}
+
+    path = save(inferencer, tmp_path / 'module.pth', strip)
+    loaded = GroundingInferencer(cfg, path, device='cpu').model.state_dict()
+    for name, tensor in inferencer.model.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+def test_layers_that_grounding_leaves_out_may_be_absent():
+    expected = dict.fromkeys(('a', 'bert.pooler.dense.bias', 'bert.position_ids'), torch.ones(1))
+    assert _find_misfit(expected, dict(a=torch.ones(1))) is None
+    assert 'lacks 1 weights' in _find_misfit({**expected, 'b': torch.ones(1)}, expected)
+
+
+def test_unreadable_checkpoints_are_explained(cfg, inferencer, tmp_path):
+    whole = tmp_path / 'whole.pth'
+    save(inferencer, whole)
+    for size in (0, 5, 1000, whole.stat().st_size - 100):
+        cut = tmp_path / f'cut_{size}.pth'
+        cut.write_bytes(whole.read_bytes()[:size])
+        with pytest.raises(ValueError, match=f'cut_{size}.pth cannot be read .*copy or download'):
+            GroundingInferencer(cfg, str(cut), device='cpu')
+    torch.save([torch.ones(1)], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='list.pth has no state_dict but a list'):
+        GroundingInferencer(cfg, str(tmp_path / 'list.pth'), device='cpu')
+
+
+@pytest.mark.parametrize('extra', [dict(args=argparse.Namespace(lr=1e-4)), dict(epoch=89)])
+def test_official_checkpoints_are_sent_to_the_converter(cfg, tmp_path, extra):
+    path = tmp_path / 'TransVG_unc.pth'
+    torch.save(dict(model={'reg_token.weight': torch.ones(1, 256)}, **extra), path)
+    with pytest.raises(ValueError, match=r'TransVG_unc.pth .*tools/model_converters/transvg\.py'):
+        GroundingInferencer(cfg, str(path), device='cpu')
+
+
+def test_no_picture_is_left_out(cfg, tmp_path):
+    """The recipe's loader may skip samples; here every picture gets an answer or an error."""
+    skipping = copy.deepcopy(cfg)
+    skipping.test_dataloader.dataset.datasets[0].pipeline[0].ignore_empty = True
+    broken = tmp_path / 'broken.jpg'
+    broken.write_bytes(b'no picture')
+    with pytest.raises(ValueError, match='broken.jpg cannot be read'):
+        GroundingInferencer(skipping, device='cpu')(str(broken), 'a circle')
 
 
 def test_configs_are_found_by_name(repository):

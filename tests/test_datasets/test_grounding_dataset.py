@@ -100,11 +100,11 @@ def test_grouping_keeps_order_and_respects_the_limit():
     assert len(Records(records)) == 4
 
 
-def test_grouping_drops_what_only_some_queries_have():
+def test_grouping_marks_what_only_some_queries_have():
     dataset = Records(
         [record('a.jpg', 'q0', query_types=['t']), record('a.jpg', 'q1')], group_by_image=True
     )
-    assert 'query_types' not in dataset.get_data_info(0)
+    assert dataset.get_data_info(0)['query_types'] == ['t', None]
 
 
 def draws(dataset, num_workers, order):
@@ -136,8 +136,32 @@ def test_a_persistent_worker_sees_the_new_epoch():
 
 def test_the_callers_random_numbers_are_left_alone():
     dataset = Records([record()], pipeline=[dict(type='DrawForTest')])
+    dataset.set_epoch(0, 0)
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
     dataset[0]
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_without_an_epoch_augmentation_is_random_as_elsewhere():
+    dataset = Records([record()], pipeline=[dict(type='DrawForTest')])
+    assert dataset[0]['draw'] != dataset[0]['draw']
+
+
+def test_a_missing_size_is_read_from_the_picture_when_skipping(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (100, 50)).save(path)
+    records = [record(str(path)), record(str(path), box=(5, 60, 9, 70))]
+    for r in records:
+        del r['width'], r['height']
+    assert len(Records(records, invalid='skip')) == 1
+    assert len(Records(records)) == 2  # with 'error' the loader tells, for the sample concerned
+
+
+def test_the_replacement_of_a_sample_is_the_next_one():
+    dataset = Records([record(str(i)) for i in range(3)], pipeline=[dict(type='DrawForTest')])
+    dataset[2]
+    assert dataset._rand_another() == 0

@@ -130,6 +130,7 @@ def test_grouping_by_image(read):
         (dict(image='a.jpg', queries=[dict(text='x')]), 'query 0 has no "bbox"'),
         (dict(filename='a.jpg', detection={}), 'without "grounding"'),
         (dict(filename='a.jpg', grounding=dict(caption='x')), '"grounding" has no "regions"'),
+        (dict(filename='a.jpg', grounding=dict(regions=[])), '"regions" is empty'),
         (
             dict(filename='a.jpg', grounding=dict(regions=[dict(bbox=[1, 2, 3, 4])])),
             'region 0 has no "phrase"',

@@ -13,7 +13,7 @@ CHECKPOINTING = dict(
 )
 OPTIONS = dict(
     plain={},
-    ema=dict(custom_hooks=[dict(type='EpochSeedHook'), dict(type='EMAHook', momentum=0.1)]),
+    ema=dict(custom_hooks=[dict(type='EMAHook', momentum=0.1)]),
     checkpointing=dict(model=CHECKPOINTING),
     compile=dict(compile=dict(backend='eager')),
     accumulation=dict(optim_wrapper=dict(accumulative_counts=2)),

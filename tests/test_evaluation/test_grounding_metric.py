@@ -70,11 +70,14 @@ def test_data_sets_are_reported_apart():
     assert 'acc@0.5' in rate([sample([0, 0, 9, 9], [0, 0, 9, 9], name='')])
 
 
-def test_types_are_reported_where_all_queries_have_one():
+def test_types_are_reported_and_queries_without_one_are_not_lost():
     result = rate(
         [sample([[0, 0, 9, 9], [0, 0, 1, 1]], [[0, 0, 9, 9], [5, 5, 9, 9]], types=['a', 'b'])]
     )
     assert result['val/a/acc@0.5'] == 100.0 and result['val/b/acc@0.5'] == 0.0
+    result = rate([sample([[0, 0, 9, 9]] * 2, [[0, 0, 9, 9]] * 2, types=['a', None])])
+    assert result['val/untyped/acc@0.5'] == 100.0
+    assert not any('untyped' in k for k in rate([sample([0, 0, 9, 9], [0, 0, 9, 9])]))
 
 
 def test_point_it_is_about_the_centre():

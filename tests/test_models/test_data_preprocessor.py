@@ -1,3 +1,4 @@
+import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 
@@ -39,3 +40,8 @@ def test_smaller_images_of_a_batch_are_padding_too(make_sample):
     ]
     assert mask.shape == (2, 64, 64) and not mask[1].any()
     assert (~mask[0]).sum() == 40 * 50 and not mask[0, :40, :50].any()
+
+
+def test_a_tokenizer_that_does_not_fit_the_language_model_is_explained(tiny_model, make_sample):
+    with pytest.raises(ValueError, match='id 64, the language model has 64'):
+        tiny_model.data_preprocessor(pseudo_collate([make_sample(0, [[2, 64, 3]])]))

@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 
@@ -68,6 +69,25 @@ def test_dump_can_be_rated_otherwise(tested, call_tool):
     )
     assert figures(output)['test/acc@0'] == 100
     assert figures(output)['test/acc@0.999'] == 0
+
+
+def test_dump_is_rated_as_it_was_written(tested, call_tool, fail_tool, tmp_path):
+    tool = 'analysis_tools/eval_predictions.py'
+    dump = json.loads((tested[0] / 'predictions.json').read_text())
+    for sample in dump['samples']:  # right on the canvas, wrong in the image
+        sample['canvas_bboxes'] = sample['gt_canvas_bboxes']
+        sample['bboxes'] = [[0, 0, 1, 1] for _ in sample['bboxes']]
+    dump['meta'].update(protocol='canvas', iou_thrs=[0.25, 0.75])
+    path = tmp_path / 'canvas.json'
+    path.write_text(json.dumps(dump))
+    rated = figures(call_tool(tool, path))
+    assert rated['test/acc@0.25'] == rated['test/acc@0.75'] == 100
+    assert 'test/acc@0.5' not in rated
+    rated = figures(call_tool(tool, path, '--protocol', 'image', '--iou-thrs', 0.5))
+    assert rated['test/acc@0.5'] == 0 and 'test/acc@0.75' not in rated
+    dump['meta']['format'] = 'mmvg-grounding-predictions-0'
+    path.write_text(json.dumps(dump))
+    assert "canvas.json has format 'mmvg-grounding-predictions-0'" in fail_tool(tool, path)
 
 
 def test_tta_averages_the_flipped_view(trained, tested, run_tool, tmp_path):
@@ -147,10 +167,28 @@ def test_unusable_test_options_are_explained(trained, fail_tool, tmp_path):
     )
 
 
+@pytest.mark.parametrize('options', [[], ['--tta']])
+def test_unusable_checkpoints_are_explained(trained, fail_tool, tmp_path, options):
+    def message(content, *more):
+        path = tmp_path / 'given.pth'
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        line = fail_tool('test.py', trained.config, path, '--work-dir', tmp_path, *options, *more)
+        assert 'given.pth' in line
+        return line
+
+    whole = trained.checkpoint.read_bytes()
+    assert 'cannot be read' in message(whole[: len(whole) // 2])
+    official = dict(model={'reg_token.weight': torch.ones(1, 256)})
+    for content in (official, dict(official, args=argparse.Namespace(lr=1e-4))):
+        assert 'tools/model_converters/transvg.py' in message(content)
+    deeper = ('--cfg-options', 'model.bbox_head.num_layers=5')
+    assert 'lacks 12 weights of this model' in message(whole, *deeper)
+
+
 def test_unusable_dumps_are_explained(fail_tool, tmp_path):
     tool = 'analysis_tools/eval_predictions.py'
     assert 'none.json does not exist' in fail_tool(tool, tmp_path / 'none.json')
     broken = tmp_path / 'broken.json'
-    for content in ('{"samples": [', '[]', '{"samples": []}'):
+    for content in ('{"samples": [', '[]', '{"samples": []}', '{"samples": [{}], "meta": {}}'):
         broken.write_text(content)
         assert 'broken.json' in fail_tool(tool, broken)

@@ -36,6 +36,7 @@ TABLES = {
 }
 # Counters and index buffers that some versions of torch and transformers add and no model needs.
 IGNORED_SUFFIXES = ('.num_batches_tracked', '.position_ids')
+_COUNTERS = 'index buffers and counters'
 
 
 def convert_state_dict(source: dict[str, torch.Tensor]) -> tuple[dict, list[str]]:
@@ -65,21 +66,37 @@ def convert_state_dict(source: dict[str, torch.Tensor]) -> tuple[dict, list[str]
             unknown.append(name)
     if unknown:
         raise ValueError(
-            f'{len(unknown)} tensors belong to no part of TransVG: {_some(unknown)}. This '
-            'converter reads official TransVG checkpoints (ResNet and BERT), not those of QRNet, '
-            'DETR or other projects.'
+            f'{len(unknown)} tensors belong to no part of TransVG: {some(unknown)}. This '
+            'converter reads official TransVG checkpoints (ResNet and BERT), not those of QRNet or '
+            'other projects. Initial weights from DETR: tools/model_converters/detr.py.'
         )
     return converted, ignored
 
 
-def check_against_model(converted: dict, model_cfg: dict) -> None:
-    """Raise ValueError unless the tensors are exactly those of the model, the query length aside.
+def check_against_model(
+    converted: dict,
+    model_cfg: dict,
+    parts: tuple[str, ...] = ('',),
+    remedy: str = 'Pass --config with a config of the model that was trained; if that is what you '
+    'did, the file is incomplete.',
+) -> None:
+    """Raise ValueError unless the tensors are exactly those of the model.
 
     Buffers that are not learned may be absent from ``converted``.
+
+    Args:
+        converted (dict): Tensors by mmvg's names.
+        model_cfg (dict): The model.
+        parts (tuple[str, ...]): Prefixes of the part of the model that is compared.
+        remedy (str): End of the message.
     """
     with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
         model = MODELS.build(model_cfg)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if name.startswith(parts)
+    }
     optional = {name for name in expected if name.endswith(IGNORED_SUFFIXES)}
     missing = sorted(expected.keys() - converted.keys() - optional)
     unexpected = sorted(converted.keys() - expected.keys())
@@ -91,9 +108,8 @@ def check_against_model(converted: dict, model_cfg: dict) -> None:
     if missing or unexpected or shapes:
         raise ValueError(
             f'the checkpoint does not fit the model: {len(missing)} tensors are missing '
-            f'({_some(missing)}), {len(unexpected)} have no place ({_some(unexpected)}), '
-            f'{len(shapes)} have another shape ({_some(shapes)}). Pass --config with a config of '
-            'the model that was trained; if that is what you did, the file is incomplete.'
+            f'({some(missing)}), {len(unexpected)} have no place ({some(unexpected)}), '
+            f'{len(shapes)} have another shape ({some(shapes)}). {remedy}'
         )
 
 
@@ -121,7 +137,7 @@ def load_official(path: str) -> tuple[dict, dict]:
         FileNotFoundError, ValueError: With a message that names the file and the remedy.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'{path} does not exist; give the path of a TransVG checkpoint.')
+        raise FileNotFoundError(f'{path} does not exist; give the path of an official checkpoint.')
     try:
         # The official training script stores its command line next to the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -202,21 +218,21 @@ def convert(
         **facts,
     )
     torch.save({'state_dict': converted, 'meta': meta}, destination)
-    return report(official, ignored, length)
+    return report(official, ignored, f', text length {length}')
 
 
-def report(official: dict, ignored: list[str], length: int) -> str:
-    """What became of every tensor, by part of the model."""
+def report(official: dict, ignored: list[str], note: str, why: str = _COUNTERS) -> str:
+    """What became of every tensor, by part of the model, and ``why`` some are ignored."""
     counts = Counter(
         name.removeprefix('module.').split('.')[0] for name in official if name not in ignored
     )
-    lines = [f'{sum(counts.values())} of {len(official)} tensors converted, text length {length}:']
+    lines = [f'{sum(counts.values())} of {len(official)} tensors converted{note}:']
     lines += [f'  {part:<15}{count:>4}' for part, count in counts.items()]
-    lines += [f'{len(ignored)} ignored (index buffers and counters):'] if ignored else []
+    lines += [f'{len(ignored)} ignored ({why}):'] if ignored else []
     return '\n'.join(lines + [f'  {name}' for name in ignored])
 
 
-def _some(names: list[str], limit: int = 5) -> str:
+def some(names: list[str], limit: int = 5) -> str:
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return (', '.join(names[:limit]) or 'none') + more
 

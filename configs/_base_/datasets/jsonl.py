@@ -1,7 +1,7 @@
 # Your own data: one JSON object per line, see README.md in this folder.
 _base_ = './pipelines_640.py'
 
-data_root = '{{$MMVG_DATA_ROOT:data/custom/}}'
+data_root = '{{$MMVG_CUSTOM_ROOT:data/custom/}}'
 text_model = '{{$MMVG_TEXT_MODEL:bert-base-uncased}}'
 max_query_len = 40
 

@@ -1,8 +1,5 @@
 # The released TransVG's optimisation (spec 1.7): 8 GPUs x 8 images, fp32, no gradient clipping.
-max_epochs = 90
-lr_drop = 60  # the rate is divided by 10 every lr_drop epochs
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -20,7 +17,8 @@ optim_wrapper = dict(
         )
     ),
 )
-param_scheduler = dict(type='StepLR', step_size=lr_drop, gamma=0.1, by_epoch=True)
+# The rate is divided by 10 every 60 epochs.
+param_scheduler = dict(type='StepLR', step_size=60, gamma=0.1, by_epoch=True)
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 randomness = dict(seed=13)

@@ -22,7 +22,8 @@ class GroundingMetric(BaseMetric):
     mmdet's ``RefExpMetric`` looks the truth up in a second annotation file, is wired to three data
     sets and rates ranked lists; this metric reads the samples themselves, for any data set.
 
-    Reported, in percent, overall and per query type where the data set has types:
+    Reported, in percent, overall and per query type where the data set has types (queries without one
+    are ``untyped``):
 
     - ``acc@T``: share of queries with IoU >= T (spec 1.8);
     - ``miou``: mean IoU;
@@ -134,10 +135,11 @@ class GroundingMetric(BaseMetric):
         if all('proposal_ious' in e for e in entries):
             best = torch.tensor([iou for e in entries for iou in e['proposal_ious']])
             metrics.update({f'upper_bound@{t:g}': _percent(best >= t) for t in self.iou_thrs})
-        if all(e['query_types'] for e in entries):
+        types = [t for e in entries for t in e['query_types'] or [None] * len(e['queries'])]
+        if any(types):
             rows = defaultdict(list)
-            for row, kind in enumerate(t for e in entries for t in e['query_types']):
-                rows[kind].append(row)
+            for row, kind in enumerate(types):
+                rows[kind or 'untyped'].append(row)
             for kind in sorted(rows):
                 figures = self._figures(ious[rows[kind]], hits[rows[kind]])
                 metrics.update({f'{kind}/{k}': v for k, v in figures.items()})

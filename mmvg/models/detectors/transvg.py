@@ -26,7 +26,7 @@ class TransVG(BaseDetector):
         language_model (dict): Gives text tokens; runs before the visual branch.
         bbox_head (dict): Fuses tokens and answers with boxes.
         neck (dict, optional): Projects the feature map (DETR's ``input_proj``).
-        visual_encoder (dict, optional): Encodes the feature map as tokens.
+        visual_encoder (dict): Encodes the feature map as tokens; ``num_layers=0`` leaves it as it is.
         frozen_modules (Sequence[str]): Submodules that stay as they are: no gradient, evaluation
             mode, e.g. ``['backbone', 'neck', 'visual_encoder', 'language_model']``. TransVG freezes
             a part by setting its learning rate to 0.
@@ -36,9 +36,9 @@ class TransVG(BaseDetector):
         self,
         backbone: ConfigType,
         language_model: ConfigType,
+        visual_encoder: ConfigType,
         bbox_head: ConfigType,
         neck: OptConfigType = None,
-        visual_encoder: OptConfigType = None,
         frozen_modules: Sequence[str] = (),
         data_preprocessor: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
@@ -49,6 +49,14 @@ class TransVG(BaseDetector):
         self.neck = MODELS.build(neck) if neck else None
         self.visual_encoder = MODELS.build(visual_encoder)
         self.bbox_head = MODELS.build(bbox_head)
+        text_channels = self.bbox_head.text_proj.in_features
+        if self.language_model.embed_dims != text_channels:
+            raise ValueError(
+                f'the language model gives {self.language_model.embed_dims} channels, the head takes '
+                f'{text_channels}; set bbox_head.text_channels to the width of the BERT'
+            )
+        if hasattr(self.data_preprocessor, 'vocab_size'):
+            self.data_preprocessor.vocab_size = self.language_model.vocab_size
         self.frozen = [self._submodule(name) for name in frozen_modules]
         for module in self.frozen:
             module.requires_grad_(False)

@@ -148,7 +148,7 @@ class RegTokenHead(BaseModule):
         The mean is over the queries of all processes, so that processes with more queries count for
         more.
         """
-        num_queries = reduce_mean(boxes.new_tensor(float(len(boxes))))
+        num_queries = reduce_mean(boxes.new_full((), len(boxes)))
         return dict(
             loss_bbox=self.loss_bbox(boxes, targets, avg_factor=num_queries),
             loss_giou=self.loss_giou(

@@ -22,7 +22,7 @@ class BertEncoder(BaseModule):
             weights.
         config (dict, optional): ``BertConfig`` keys. Default: those in the folder ``pretrained`` if
             it is one, otherwise the architecture of bert-base.
-        num_layers (int, optional): Keep only the first layers. 0 keeps the word embeddings only.
+        num_layers (int, optional): Keep only the first layers; 0 leaves the embeddings.
         with_cp (bool): Gradient checkpointing.
     """
 
@@ -51,6 +51,11 @@ class BertEncoder(BaseModule):
         self.bert.pooler.requires_grad_(False)
         if with_cp:
             self.bert.gradient_checkpointing_enable(dict(use_reentrant=False))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of word pieces that have an embedding."""
+        return self.bert.config.vocab_size
 
     @property
     def embed_dims(self) -> int:

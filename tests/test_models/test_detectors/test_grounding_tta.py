@@ -59,7 +59,7 @@ def test_samples_are_merged_separately(tta):
 
 
 def test_flipped_and_plain_view_are_averaged_in_original_pixels(cfg, tta):
-    load, annotations, tokenize, pack = cfg.test_pipeline
+    load, annotations, *finish = cfg.test_pipeline
     flips = [dict(type='FlipWithText', prob=p, swap='word') for p in (0.0, 1.0)]
 
     def predict(model, steps):
@@ -68,8 +68,8 @@ def test_flipped_and_plain_view_are_averaged_in_original_pixels(cfg, tta):
         with torch.no_grad():
             return model.test_step(pseudo_collate([built[0], built[1]]))
 
-    singles = [predict(tta.module, [load, annotations, f, tokenize, pack]) for f in flips]
-    augment = dict(type='TestTimeAug', transforms=[flips, [tokenize], [pack]])
+    singles = [predict(tta.module, [load, annotations, f, *finish]) for f in flips]
+    augment = dict(type='TestTimeAug', transforms=[flips, *[[step] for step in finish]])
     merged = predict(tta, [load, annotations, augment])
     assert len(merged) == 2
     for plain, flipped, both in zip(*singles, merged, strict=True):

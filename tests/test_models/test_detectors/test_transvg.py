@@ -134,3 +134,9 @@ def test_gradient_checkpointing_in_all_parts_gives_the_same_gradients(tiny_confi
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients))
+
+
+def test_text_width_that_does_not_match_is_explained(tiny_config):
+    tiny_config.bbox_head.text_channels = 768
+    with pytest.raises(ValueError, match='gives 64 channels, the head takes 768'):
+        MODELS.build(tiny_config)
