@@ -37,10 +37,10 @@ def test_boxes_do_not_overlap_and_hold_the_drawn_shape():
                 assert x1 > ox2 or ox1 > x2 or y1 > oy2 or oy1 > y2
 
 
-@pytest.mark.parametrize('kind', ['circle', 'square', 'triangle', 'cross'])
+@pytest.mark.parametrize('kind', ['circle', 'square', 'triangle'])
 @pytest.mark.parametrize('cx, radius', [(30.0, 10.0), (31.5, 9.5)])
 def test_the_box_is_tight(kind, cx, radius):
-    shape = Shape(kind, 'white', 'plain', 'small', cx, cx, radius)
+    shape = Shape(kind, 'yellow', 'plain', 'small', cx, cx, radius)
     difference = render_scene(Scene(64, (shape,), 0)).astype(int) - render_scene(Scene(64, (), 0))
     ys, xs = np.nonzero(np.abs(difference).sum(-1) > 60)
     drawn = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]

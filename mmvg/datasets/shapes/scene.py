@@ -8,13 +8,12 @@ from itertools import product
 import cv2
 import numpy as np
 
-KINDS = ('circle', 'square', 'triangle', 'cross')
+KINDS = ('circle', 'square', 'triangle')
 COLOURS = dict(  # BGR
     red=(50, 50, 220),
     green=(70, 170, 60),
     blue=(215, 100, 40),
     yellow=(40, 215, 235),
-    white=(240, 240, 240),
 )
 TEXTURES = ('plain', 'striped')
 # Categories for a detector.
@@ -91,24 +90,9 @@ def sample_scene(rng: random.Random, side: int = 64, num_shapes: tuple[int, int]
 
 def _outline(shape: Shape) -> np.ndarray:
     """Corners of a shape, unit box [-1, 1] scaled to pixels; P x 2."""
-    arm = 0.36
     unit = dict(
         square=[(-1, -1), (1, -1), (1, 1), (-1, 1)],
         triangle=[(0, -1), (1, 1), (-1, 1)],
-        cross=[
-            (-arm, -1),
-            (arm, -1),
-            (arm, -arm),
-            (1, -arm),
-            (1, arm),
-            (arm, arm),
-            (arm, 1),
-            (-arm, 1),
-            (-arm, arm),
-            (-1, arm),
-            (-1, -arm),
-            (-arm, -arm),
-        ],
     )[shape.kind]
     # OpenCV paints the outline too, half a pixel to either side.
     return np.array(unit) * (shape.radius - 0.5) + (shape.cx, shape.cy)
