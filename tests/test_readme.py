@@ -28,6 +28,11 @@ def test_every_file_that_the_readme_names_exists(readme, repository):
     assert not missing
 
 
+def test_no_figure_was_left_open(repository):
+    for path in (repository / 'README.md', repository / 'configs/transvg/README.md'):
+        assert not re.findall(r'@[A-Z]+@', path.read_text(encoding='utf-8'))
+
+
 @pytest.fixture
 def project(readme, tmp_path):
     """A user's project: the README's config, two pictures, and a vocabulary."""
