@@ -120,6 +120,7 @@ class GroundingDataset(BaseDataset):
             raise ValueError(
                 f'{type(self).__name__}: no usable record in {self.ann_file or "the data set"}'
             )
+        self._sizes.clear()  # of no use in the workers
         return self._group(kept) if self.group_by_image else kept
 
     def _with_size(self, record: dict) -> dict:

@@ -1,5 +1,4 @@
 # TransVG's architecture at a size that learns on a CPU in minutes: 64 px canvas, 8 x 8 visual tokens.
-# With 4 x 4 tokens a step takes half the time, but attributes (colour, kind) are hardly learnt.
 model = dict(
     type='TransVG',
     data_preprocessor=dict(

@@ -25,8 +25,8 @@ class RegTokenHead(BaseModule):
         max_query_len (int): L, rows of text positions, [CLS] and [SEP] included.
         num_visual_tokens (int): N, rows of visual positions.
         text_gain (float): Factor on the initial text projection. 1 is TransVG's. Ours: with few
-            tokens and no pre-training the text drowns among the visual tokens, and 4 shortens the
-            initial plateau.
+            tokens and no pre-training the text drowns among the visual tokens, and a larger
+            factor can shorten the initial plateau.
         loss_bbox (dict): On normalised cxcywh, summed over coordinates, averaged over queries. The
             released code trains with ``L1Loss``, the papers say ``SmoothL1Loss``.
         loss_giou (dict): On xyxy, averaged over queries.
