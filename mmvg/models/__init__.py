@@ -1,7 +1,9 @@
+from .backbones import *  # noqa: F401,F403
 from .data_preprocessor import GroundingDataPreprocessor
 from .detectors import *  # noqa: F401,F403
 from .heads import *  # noqa: F401,F403
 from .language_models import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403
+from .necks import *  # noqa: F401,F403
 
 __all__ = ['GroundingDataPreprocessor']

@@ -87,7 +87,7 @@ class RegTokenHead(BaseModule):
         text_padding_mask: Tensor,
         visual_tokens: Tensor,
         visual_padding_mask: Tensor,
-        image_index: Tensor,
+        image_index: Tensor | None = None,
     ) -> Tensor:
         """Fused REG token of each query.
 
@@ -96,9 +96,11 @@ class RegTokenHead(BaseModule):
         Args:
             text_tokens (Tensor): Q x T x Ct, T <= L.
             text_padding_mask (Tensor): Q x T bool, True = padding.
-            visual_tokens (Tensor): B x N x Cv; each image appears once.
-            visual_padding_mask (Tensor): B x N bool, True = padding.
-            image_index (Tensor): (Q,), the image of each query.
+            visual_tokens (Tensor): B x N x Cv; each image appears once. Q x N x Cv if the tokens
+                depend on the query.
+            visual_padding_mask (Tensor): B x N (or Q x N) bool, True = padding.
+            image_index (Tensor, optional): (Q,), the image of each query; None if every query has
+                visual tokens of its own.
 
         Returns:
             Tensor: Q x C.
@@ -106,7 +108,9 @@ class RegTokenHead(BaseModule):
         (num_queries, text_len), visual_len = text_tokens.shape[:2], visual_tokens.shape[1]
         self._check_lengths(text_len, visual_len)
         text = self.text_proj(text_tokens)
-        visual = self.visual_proj(visual_tokens)[image_index]
+        visual = self.visual_proj(visual_tokens)
+        if image_index is not None:
+            visual, visual_padding_mask = visual[image_index], visual_padding_mask[image_index]
         reg = self.reg_token.to(text.dtype).expand(num_queries, 1, -1)
         reg_pos, text_pos, visual_pos = self.vl_pos_embed.split(
             [1, self.max_query_len, self.num_visual_tokens]
@@ -114,11 +118,7 @@ class RegTokenHead(BaseModule):
         tokens = torch.cat([reg, text, visual], dim=1)
         pos = torch.cat([reg_pos, text_pos[:text_len], visual_pos])[None].to(tokens.dtype)
         mask = torch.cat(
-            [
-                text_padding_mask.new_zeros(num_queries, 1),
-                text_padding_mask,
-                visual_padding_mask[image_index],
-            ],
+            [text_padding_mask.new_zeros(num_queries, 1), text_padding_mask, visual_padding_mask],
             dim=1,
         )
         return self.fusion(tokens, pos, mask, rows=1)[:, 0]

@@ -1,0 +1,3 @@
+from .query_swin import QueryModulatedSwin
+
+__all__ = ['QueryModulatedSwin']

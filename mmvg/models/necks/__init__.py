@@ -1,0 +1,3 @@
+from .query_fpn import QueryModulatedFPN
+
+__all__ = ['QueryModulatedFPN']

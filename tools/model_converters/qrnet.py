@@ -1,0 +1,100 @@
+"""Convert an official QRNet checkpoint into one of mmvg.
+
+    python tools/model_converters/qrnet.py qrnet_unc.pth qrnet_swin_refcoco.pth
+
+Every tensor of the source is either converted or listed as ignored; a file with unknown, missing or
+wrongly shaped tensors is refused (spec sections 2.8 and 4.3).
+"""
+
+import argparse
+
+# The folder of a script comes first on Python's path.
+from official import (
+    INDEX_BUFFERS,
+    QRNET,
+    State,
+    check_against_model,
+    fit_query_length,
+    load_official,
+    rename,
+    reorder_patch_merging,
+    report,
+    save,
+)
+
+from mmvg.apis import concise_errors, load_config
+
+# A region proposal head that came with the detector and is never used.
+IGNORED = rf'{INDEX_BUFFERS}|visumodel\.rpn_head\..*'
+
+
+def convert_state_dict(source: State) -> tuple[State, list[str]]:
+    """Rename the tensors of an official QRNet; see :func:`official.rename`."""
+    try:
+        renamed, ignored = rename(source, QRNET, IGNORED)
+    except ValueError as error:
+        raise ValueError(
+            f'{error} This converter reads official QRNet checkpoints (Swin and BERT). TransVG: '
+            'tools/model_converters/transvg.py. Initial weights of a Swin detector: '
+            'tools/model_converters/swin_mask_rcnn.py.'
+        ) from error
+    return reorder_patch_merging(renamed), ignored
+
+
+def diagnose(converted: State) -> str:
+    """Whether the first channel layers are at 0, where the official training leaves them."""
+    names = [name for name in converted if name.endswith('channel_mlp.0.V')]
+    moved = [name for name in names if converted[name].any()]
+    if not moved:
+        return (
+            f'first channel layer of {len(names)} gates: V is 0, as the official training leaves it'
+        )
+    return (
+        f'NOTE: first channel layer of {len(moved)} of {len(names)} gates: V is not 0. The official '
+        'training cannot move it away from 0: these weights come from another one.'
+    )
+
+
+def convert(
+    source: str, destination: str, config: str | None = None, max_query_len: int | None = None
+) -> str:
+    """Convert the file ``source`` into ``destination`` and return a report.
+
+    Args:
+        source (str): Official checkpoint, or a plain state dict with the official names.
+        destination (str): Where to write ``{'state_dict', 'meta'}``.
+        config (str, optional): Config whose model the checkpoint has to fit. By default the
+            architecture of the official recipe, with the checkpoint's own text length.
+        max_query_len (int, optional): Refuse a checkpoint of another text length.
+
+    Raises:
+        FileNotFoundError, ValueError: If the file cannot be converted completely.
+    """
+    official, facts = load_official(source)
+    converted, ignored = convert_state_dict(official)
+    model_cfg = load_config(config or 'qrnet_swin_refcoco').model
+    model_cfg.language_model.pretrained = None  # all weights come from the checkpoint
+    wanted = max_query_len or (model_cfg.bbox_head.max_query_len if config else None)
+    length = fit_query_length(source, converted, model_cfg, wanted)
+    check_against_model(converted, model_cfg)
+    save(converted, source, destination, max_query_len=length, **facts)
+    why = 'unused RPN head, index buffers'
+    text = report(official, ignored, f', text length {length}', why, depth=2)
+    return f'{text}\n{diagnose(converted)}'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', help='official checkpoint')
+    parser.add_argument('destination', help='file to write')
+    parser.add_argument('--config', help='config of the model, if not the official recipe')
+    parser.add_argument('--max-query-len', type=int, help='refuse another text length')
+    args = parser.parse_args()
+    with concise_errors():
+        print(convert(args.source, args.destination, args.config, args.max_query_len))
+
+
+if __name__ == '__main__':
+    main()
