@@ -34,9 +34,9 @@ class QueryModulatedFPN(BaseModule):
         num_outs: int = 5,
         text_channels: int = 768,
         gate_cfg: dict | None = None,
-        init_cfg: OptMultiConfig = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
+        init_cfg: OptMultiConfig = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
         if num_outs < len(in_channels):
             raise ValueError(f'num_outs {num_outs} is less than the {len(in_channels)} input maps')
         self.num_outs = num_outs
