@@ -8,7 +8,12 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmvg.apis import concise_errors, load_config, set_up_distribution
+from mmvg.apis import (
+    check_initial_weights,
+    concise_errors,
+    load_config,
+    set_up_distribution,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,6 +87,8 @@ def main() -> None:
         apply_flags(cfg, args)
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if not cfg.get('resume'):
+            check_initial_weights(runner.model, cfg.get('load_from'))
         # Both properties build their data sets on first access: bad data is reported here.
         _ = runner.train_loop, cfg.get('val_cfg') and runner.val_loop
     runner.train()

@@ -1,12 +1,19 @@
-from .checkpoint import check_checkpoint_path, load_weights
+from .checkpoint import (
+    check_checkpoint_path,
+    check_initial_weights,
+    load_weights,
+    read_checkpoint,
+)
 from .grounding_inferencer import GroundingInferencer
 from .start_up import concise_errors, load_config, set_up_distribution
 
 __all__ = [
     'GroundingInferencer',
     'check_checkpoint_path',
+    'check_initial_weights',
     'concise_errors',
     'load_config',
     'load_weights',
+    'read_checkpoint',
     'set_up_distribution',
 ]

@@ -1,25 +1,43 @@
 """Reading checkpoints: what cannot be used is refused with the file's name and the remedy."""
 
+import logging
 import os.path as osp
 import pickle
 import re
+import zipfile
+from collections import Counter
 
+import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 # Counters and index buffers that no model needs, and the layers of BERT that grounding leaves out.
-_OPTIONAL = re.compile(r'(^|\.)(num_batches_tracked|position_ids|pooler\..*)$')
-_CONVERT = 'convert an official TransVG checkpoint with tools/model_converters/transvg.py'
+_OPTIONAL = re.compile(
+    r'(^|\.)(num_batches_tracked|position_ids|relative_position_index|pooler\..*)$'
+)
+_CONVERT = 'convert an official checkpoint with tools/model_converters/transvg.py or qrnet.py'
+# DETR and the original Swin, which share a few names with ours, and their grounders.
+_UNCONVERTED = re.compile(r'(backbone\.0\.body|backbone\.layers\.\d+\.blocks|visumodel)\.')
+_INITIAL = (
+    'convert a detector with tools/model_converters/detr.py (for TransVG) or swin_mask_rcnn.py '
+    "(for QRNet) and give its path as load_from; the README in the config's folder says where to "
+    'get one. load_from=None trains without'
+)
 
 
 def check_checkpoint_path(path: str) -> None:
     """Raise FileNotFoundError unless ``path`` is a file or an address."""
-    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+    if not _exists(path):
         raise FileNotFoundError(
             f'checkpoint {path} does not exist; train one with tools/train.py, convert one with '
             'tools/model_converters, or correct the path'
         )
+
+
+def _exists(path: str) -> bool:
+    return '://' in path or osp.isfile(osp.expanduser(path))
 
 
 def load_weights(model: nn.Module, path: str) -> None:
@@ -36,9 +54,8 @@ def load_weights(model: nn.Module, path: str) -> None:
         FileNotFoundError: If there is no such file.
         ValueError: If it is cut off, needs unsafe unpickling or belongs to another model.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    state = _read_state(path)
+    model = _unwrap(model)
+    state, _ = read_checkpoint(path)
     problem = _find_misfit(model.state_dict(), state)
     try:
         model.load_state_dict(state, strict=False)
@@ -52,11 +69,62 @@ def load_weights(model: nn.Module, path: str) -> None:
         )
 
 
-def _read_state(path: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without the prefix of distributed training."""
+def check_initial_weights(model: nn.Module, path: str | None) -> None:
+    """Check ``load_from`` before a training, and log how much of the model it provides.
+
+    Initial weights may be partial, so that mmengine trains with whatever fits, even with nothing.
+
+    Args:
+        model (nn.Module): May be wrapped for distribution.
+        path (str, optional): File or address.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, has unconverted names or nothing that fits the model.
+    """
+    if not path:
+        print_log(
+            'load_from is not set: parts without pretrained weights of their own start at random; '
+            "the README in the config's folder says which initial weights a recipe needs",
+            'current',
+            logging.WARNING,
+        )
+        return
+    if not _exists(path):
+        raise FileNotFoundError(f'load_from: {path} does not exist; {_INITIAL}')
+    state, _ = read_checkpoint(path, mmap=True)
+    expected = {k: v for k, v in _unwrap(model).state_dict().items() if not _OPTIONAL.search(k)}
+    fitting = [k for k, v in expected.items() if k in state and state[k].shape == v.shape]
+    foreign = [name for name in state if _UNCONVERTED.match(name) and name not in expected]
+    if foreign or not fitting:
+        found = ', '.join((foreign or list(state))[:3]) or 'no tensors'
+        raise ValueError(f'load_from: {path} was not made for mmvg: it has {found}; {_INITIAL}')
+    print_log(f'{path} provides these tensors (others start as the config says):', 'current')
+    provided = Counter(name.split('.')[0] for name in fitting)
+    for part, total in Counter(name.split('.')[0] for name in expected).items():
+        print_log(f'  {part} {provided[part]} of {total}', 'current')
+
+
+def read_checkpoint(path: str, mmap: bool = False) -> tuple[dict[str, Tensor], dict]:
+    """Read a checkpoint; torch >= 2.6 runs no code from it.
+
+    Args:
+        path (str): File or address.
+        mmap (bool): Leave the tensors on disk where possible, to look at names and shapes only.
+
+    Returns:
+        tuple: The tensors by name, without the prefix of distributed training, and ``meta``.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`load_weights`.
+    """
     check_checkpoint_path(path)
     try:
-        content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        if osp.isfile(local := osp.expanduser(path)):
+            mmap = mmap and zipfile.is_zipfile(local)  # torch < 1.6 wrote another format
+            content = torch.load(local, map_location='cpu', mmap=mmap)
+        else:
+            content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except Exception as error:  # damaged files raise nearly anything
         foreign = re.search(r'GLOBAL (\S+)', str(error))
         if isinstance(error, pickle.UnpicklingError) and foreign:
@@ -75,11 +143,19 @@ def _read_state(path: str) -> dict[str, Tensor]:
             f'checkpoint {path} has no state_dict but a {type(content).__name__}; give one that '
             f'tools/train.py wrote, or {_CONVERT}'
         )
-    return {
+    tensors = {
         str(name).removeprefix('module.'): tensor
         for name, tensor in state.items()
         if isinstance(tensor, Tensor)
     }
+    meta = content.get('meta')
+    return tensors, meta if isinstance(meta, dict) else {}
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def _find_misfit(expected: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:

@@ -1,15 +1,17 @@
 """Runs tools as their users do, on a model trained for two iterations on generated scenes."""
 
+import importlib.util
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import mmcv
 import pytest
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -108,6 +110,63 @@ def trained(tiny: str, run_tool, tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(
         work_dir=work_dir, checkpoint=work_dir / 'epoch_1.pth', output=output, config=tiny
     )
+
+
+@pytest.fixture(scope='session')
+def import_converter(repository: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Import a script of tools/model_converters by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repository / 'tools' / 'model_converters'))
+        yield importlib.import_module
+
+
+@pytest.fixture(scope='session')
+def goldens(samples: Path) -> Path:
+    """Folder with outputs of the official models, beside the samples."""
+    folder = samples.parent / 'goldens'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is not there')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def fill(goldens: Path) -> ModuleType:
+    """What makes the weights and inputs of the goldens."""
+    spec = importlib.util.spec_from_file_location('fill', goldens / 'fill.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='session')
+def make_golden_inputs(fill: ModuleType) -> Callable[[int], dict]:
+    """The goldens' three images with one query each, as the data preprocessor gives them."""
+
+    def make(length: int) -> dict:
+        images, padding, input_ids, attention = fill.inputs(length)
+        return dict(
+            images=images,
+            image_padding_mask=padding,
+            input_ids=input_ids,
+            text_padding_mask=attention == 0,
+            image_index=torch.arange(len(images)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def light_tensors() -> Callable[[dict], dict]:
+    """Tensors of given shapes that differ along their last axis only and so need little memory."""
+
+    def make(shapes: dict[str, tuple]) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return {
+            name: torch.randn(shape[-1:], generator=generator).expand(shape)
+            for name, shape in shapes.items()
+        }
+
+    return make
 
 
 @pytest.fixture(scope='session')

@@ -1,9 +1,6 @@
 """The converter of official DETR checkpoints into initial weights of TransVG."""
 
 import argparse
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,19 +10,12 @@ from mmengine.registry import DefaultScope
 
 import mmvg  # noqa: F401
 
-FOLDER = Path(__file__).resolve().parents[2] / 'tools' / 'model_converters'
 VISUAL = ('backbone.', 'neck.', 'visual_encoder.')
 
 
 @pytest.fixture(scope='module')
-def converter():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        spec = importlib.util.spec_from_file_location('loaded_detr', FOLDER / 'detr.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-        sys.modules.pop('transvg')
+def converter(import_converter):
+    return import_converter('detr')
 
 
 def visual_shapes(repository, depth) -> dict[str, torch.Size]:
@@ -133,16 +123,14 @@ def test_incomplete_or_unknown_files_are_refused(official, converter, tmp_path, 
     assert not (tmp_path / 'out.pth').exists()
 
 
-def test_the_converter_of_transvg_points_here(converter, official):
-    transvg = sys.modules['transvg']
+def test_the_converter_of_transvg_points_here(import_converter, official):
     with pytest.raises(ValueError, match=r'tools/model_converters/detr\.py'):
-        transvg.convert_state_dict(official)
+        import_converter('transvg').convert_state_dict(official)
 
 
-def test_command_line(run_tool, official, fail_tool, tmp_path, monkeypatch):
+def test_command_line(run_tool, official, fail_tool, tmp_path, converter):
     source = save(dict(model=official), tmp_path / 'detr.pth')
     output = run_tool('model_converters/detr.py', source, tmp_path / 'out.pth')
     assert '339 of 344 tensors converted' in output
-    monkeypatch.syspath_prepend(str(FOLDER))
     message = fail_tool('model_converters/detr.py', tmp_path / 'none.pth', tmp_path / 'out.pth')
     assert 'none.pth does not exist' in message

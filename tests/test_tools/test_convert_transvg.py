@@ -1,9 +1,9 @@
 """The converter of official TransVG checkpoints, against outputs of the official model."""
 
 import argparse
-import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,31 +16,12 @@ from mmengine.registry import DefaultScope
 import mmvg  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / 'tools' / 'model_converters' / 'transvg.py'
 CONFIG = ROOT / 'configs' / 'transvg' / 'transvg_r50_refcoco.py'
 
 
-def load_module(path):
-    spec = importlib.util.spec_from_file_location(f'loaded_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-converter = load_module(TOOL)
-
-
 @pytest.fixture(scope='module')
-def goldens(samples):
-    folder = samples.parent / 'goldens'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is not there')
-    return folder
-
-
-@pytest.fixture(scope='module')
-def fill(goldens):
-    return load_module(goldens / 'fill.py')
+def converter(import_converter):
+    return import_converter('transvg')
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +46,9 @@ def save(content, path):
     return str(path)
 
 
-def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_path):
+def test_official_outputs_are_reproduced(
+    golden, make_golden_inputs, official, model_cfg, tmp_path, converter
+):
     args = argparse.Namespace(max_query_len=20, backbone='resnet50', lr=1e-4)
     source = save(
         dict(
@@ -80,8 +63,9 @@ def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_
     )
     report = converter.convert(source, str(tmp_path / 'out' / 'mmvg.pth'))
     assert '622 of 622 tensors converted, text length 20' in report
-    for line in ('visumodel       339', 'textmodel       199', 'vl_transformer   72'):
-        assert line in report
+    for line in ('visumodel +339', 'textmodel +199', 'vl_transformer +72'):
+        assert re.search(line, report)
+    assert 'visual branch: 339 tensors of visumodel loaded' in report
 
     checkpoint = torch.load(tmp_path / 'out' / 'mmvg.pth', weights_only=True)
     assert checkpoint['meta']['converted_from'] == 'TransVG_unc.pth'
@@ -89,14 +73,7 @@ def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_
     model = MODELS.build(model_cfg)
     model.load_state_dict(checkpoint['state_dict'])
     model.eval()
-    images, padding, input_ids, attention = fill.inputs(golden['L'])
-    inputs = dict(
-        images=images,
-        image_padding_mask=padding,
-        input_ids=input_ids,
-        text_padding_mask=attention == 0,
-        image_index=torch.arange(3),
-    )
+    inputs = make_golden_inputs(golden['L'])
     with torch.no_grad():
         tokens = model.encode(inputs)
         text, visual = tokens['text_tokens'], tokens['visual_tokens']
@@ -111,7 +88,7 @@ def test_official_outputs_are_reproduced(golden, fill, official, model_cfg, tmp_
     torch.testing.assert_close(boxes, torch.tensor(golden['boxes']), atol=1e-4, rtol=0)
 
 
-def test_mapping_consumes_or_lists_every_tensor(official):
+def test_mapping_consumes_or_lists_every_tensor(official, converter):
     extra = {
         'visumodel.backbone.0.body.bn1.num_batches_tracked': torch.tensor(0),
         'textmodel.bert.embeddings.position_ids': torch.arange(512)[None],
@@ -131,7 +108,7 @@ def test_mapping_consumes_or_lists_every_tensor(official):
             converter.convert_state_dict({**official, f'{name}.{position}.weight': torch.ones(1)})
 
 
-def test_distributed_prefix_is_stripped(official):
+def test_distributed_prefix_is_stripped(official, converter):
     prefixed = {f'module.{name}': tensor for name, tensor in official.items()}
     assert (
         converter.convert_state_dict(prefixed)[0].keys()
@@ -139,7 +116,7 @@ def test_distributed_prefix_is_stripped(official):
     )
 
 
-def test_plain_state_dict_is_converted(official, tmp_path):
+def test_plain_state_dict_is_converted(official, tmp_path, converter):
     report = converter.convert(save(official, tmp_path / 'plain.pth'), str(tmp_path / 'out.pth'))
     assert '622 of 622' in report
     assert 'epoch' not in torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
@@ -173,13 +150,13 @@ def changed(official, part):
         ('deeper', '1 have no place'),
     ],
 )
-def test_incomplete_or_other_models_are_refused(official, model_cfg, part, message):
+def test_incomplete_or_other_models_are_refused(official, model_cfg, part, message, converter):
     converted, _ = converter.convert_state_dict(meta(changed(official, part)))
     with pytest.raises(ValueError, match=message):
         converter.check_against_model(converted, model_cfg)
 
 
-def test_resnet101_is_recognised_and_needs_all_its_blocks(official):
+def test_resnet101_is_recognised_and_needs_all_its_blocks(official, converter):
     state = meta(official)
     state.update(
         {
@@ -190,7 +167,7 @@ def test_resnet101_is_recognised_and_needs_all_its_blocks(official):
         }
     )
     converted, _ = converter.convert_state_dict(state)
-    model_cfg = converter.model_config(None, converted)
+    model_cfg = converter.model_config(converter.transvg_recipe(converted))
     assert model_cfg.backbone.depth == 101
     with DefaultScope.overwrite_default_scope('mmengine'):  # as on the command line
         converter.check_against_model(converted, model_cfg)
@@ -207,20 +184,27 @@ def test_resnet101_is_recognised_and_needs_all_its_blocks(official):
         (dict(config=str(CONFIG.with_name('transvg_r50_refcocog-u.py'))), 'of 20 tokens, not 40'),
     ],
 )
-def test_other_text_length_is_refused(official, tmp_path, options, message):
+def test_other_text_length_is_refused(official, tmp_path, options, message, converter):
     source = save(dict(model=official), tmp_path / 'source.pth')
     with pytest.raises(ValueError, match=message):
         converter.convert(source, str(tmp_path / 'out.pth'), **options)
     assert not (tmp_path / 'out.pth').exists()
 
 
-def test_query_length():
+def test_query_length(import_converter):
+    query_length = import_converter('official').query_length
     rows = {'bbox_head.vl_pos_embed': torch.ones(441, 256)}
-    assert converter.query_length(rows, 400) == 40
+    assert query_length(rows, 400) == 40
     with pytest.raises(ValueError, match='num_visual_tokens'):
-        converter.query_length(rows, 1600)
-    with pytest.raises(ValueError, match='no complete TransVG checkpoint'):
-        converter.query_length({}, 400)
+        query_length(rows, 1600)
+    with pytest.raises(ValueError, match='no complete checkpoint'):
+        query_length({}, 400)
+
+
+def test_a_config_of_another_kind_of_model_is_refused(converter, tmp_path):
+    source = save({'reg_token.weight': torch.ones(1, 256)}, tmp_path / 'plain.pth')
+    with pytest.raises(ValueError, match='fcos_shapes.py has no model like TransVG'):
+        converter.convert(source, 'out.pth', config=str(CONFIG.with_name('fcos_shapes.py')))
 
 
 class Exploit:
@@ -230,7 +214,7 @@ class Exploit:
         return os.mkdir, (os.environ['EXPLOIT_TARGET'],)
 
 
-def test_malicious_files_are_not_executed(tmp_path, monkeypatch):
+def test_malicious_files_are_not_executed(tmp_path, monkeypatch, converter):
     monkeypatch.setenv('EXPLOIT_TARGET', str(tmp_path / 'pwned'))
     source = save(dict(model=dict(weight=torch.ones(1)), args=Exploit()), tmp_path / 'bad.pth')
     with pytest.raises(ValueError, match='bad.pth holds more than tensors'):
@@ -247,12 +231,12 @@ def test_malicious_files_are_not_executed(tmp_path, monkeypatch):
         (dict(model={'transformer.decoder.norm.weight': torch.ones(1)}), 'not those of QRNet'),
     ],
 )
-def test_other_files_are_refused(tmp_path, content, message):
+def test_other_files_are_refused(tmp_path, content, message, converter):
     with pytest.raises(ValueError, match=message):
         converter.convert(save(content, tmp_path / 'other.pth'), str(tmp_path / 'out.pth'))
 
 
-def test_missing_and_truncated_files(tmp_path):
+def test_missing_and_truncated_files(tmp_path, converter):
     with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
         converter.convert(str(tmp_path / 'nowhere.pth'), str(tmp_path / 'out.pth'))
     whole = Path(save(dict(model=dict(weight=torch.ones(1000))), tmp_path / 'whole.pth'))
@@ -263,7 +247,7 @@ def test_missing_and_truncated_files(tmp_path):
             converter.convert(str(cut), str(tmp_path / 'out.pth'))
 
 
-def test_command_line_ends_with_one_line(tmp_path, monkeypatch, capsys):
+def test_command_line_ends_with_one_line(tmp_path, monkeypatch, capsys, converter):
     monkeypatch.setattr(sys, 'argv', ['transvg.py', str(tmp_path / 'nowhere.pth'), 'out.pth'])
     with pytest.raises(SystemExit):
         converter.main()

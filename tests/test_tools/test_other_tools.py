@@ -48,6 +48,14 @@ def test_benchmark(tiny, run_tool):
     assert all(float(ratio) > 0 for ratio in ratios.values())
 
 
+def test_benchmark_of_a_grounder_whose_image_depends_on_the_query(call_tool):
+    output = call_tool(
+        *('analysis_tools/benchmark.py', 'qrnet_shapes', '--size', 64, 64, '--rounds', 1),
+        *('--query', 'the red circle', '--num-queries', 3),
+    )
+    assert re.findall(r'^(\S+) +ratio of', output, re.MULTILINE) == ['queries', 'reg-row', 'train']
+
+
 @pytest.mark.parametrize('name', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
 def test_scripts_explain_their_arguments(repository, name):
     script = repository / 'tools' / f'{name}.sh'

@@ -27,6 +27,7 @@ def test_train_leaves_a_checkpoint_and_the_config(trained):
     assert trained.checkpoint.is_file()
     assert (trained.work_dir / 'last_checkpoint').read_text() == str(trained.checkpoint)
     assert (trained.work_dir / 'tiny.py').is_file()
+    assert trained.output.count('load_from is not set') == 1
 
 
 def test_train_resumes_from_the_work_dir(trained, run_tool, tmp_path):
@@ -38,6 +39,7 @@ def test_train_resumes_from_the_work_dir(trained, run_tool, tmp_path):
         *('--cfg-options', 'train_cfg.max_epochs=2', 'param_scheduler.1.end=2'),
     )
     assert 'resumed epoch: 1, iter: 2' in output
+    assert 'load_from is not set' not in output
     assert (tmp_path / 'epoch_2.pth').is_file()
 
 
@@ -142,6 +144,13 @@ def test_bad_flags_are_explained(tiny, fail_tool, tmp_path):
         'train.py', tiny, '--resume', '--work-dir', tmp_path
     )
     assert 'none.pth does not exist' in fail_tool('test.py', tiny, 'none.pth')
+
+
+def test_missing_initial_weights_are_explained(tiny, fail_tool, tmp_path):
+    message = fail_tool(
+        *('train.py', tiny, '--work-dir', tmp_path, '--cfg-options', 'load_from=swin.pth')
+    )
+    assert 'load_from: swin.pth does not exist' in message and 'swin_mask_rcnn.py' in message
 
 
 def test_bad_data_is_explained_at_start_up(tiny, fail_tool, tmp_path):

@@ -9,64 +9,32 @@ unknown, missing or wrongly shaped tensors is refused.
 """
 
 import argparse
-from pathlib import Path
-
-import torch
 
 # The folder of a script comes first on Python's path.
-from transvg import (
-    FAMILIES,
-    IGNORED_SUFFIXES,
+from names import DETR, INDEX_BUFFERS, State, rename
+from official import (
     check_against_model,
     load_official,
     model_config,
+    naming,
     report,
-    some,
+    save_converted,
+    transvg_recipe,
 )
 
-import mmvg
 from mmvg.apis import concise_errors
 
-# The visual branch of TransVG is DETR's: same names, less the prefix.
-VISUAL = {
-    official.removeprefix('visumodel.'): ours
-    for official, ours in FAMILIES.items()
-    if official.startswith('visumodel.')
-}
-PARTS = ('backbone.', 'neck.', 'visual_encoder.')
-DETECTION = ('transformer.decoder.', 'class_embed.', 'bbox_embed.', 'query_embed.weight')
+PARTS = r'(backbone|neck|visual_encoder)\..*'
+DETECTION = r'(transformer\.decoder|class_embed|bbox_embed)\..*|query_embed\.weight'
 
 
-def convert_state_dict(source: dict[str, torch.Tensor]) -> tuple[dict, list[str]]:
-    """Rename the tensors of an official DETR.
-
-    Args:
-        source (dict): The official state dict, with or without the ``module.`` prefix that
-            distributed training adds.
-
-    Returns:
-        tuple: The tensors of TransVG's visual branch and the official names that were ignored.
-
-    Raises:
-        ValueError: If a name belongs to no known part of DETR.
-    """
-    converted, ignored, unknown = {}, [], []
-    for name, tensor in source.items():
-        official = name.removeprefix('module.')
-        part = next((prefix for prefix in VISUAL if official.startswith(prefix)), None)
-        if official.startswith(DETECTION) or official.endswith(IGNORED_SUFFIXES):
-            ignored.append(name)
-        elif part is not None:
-            converted[VISUAL[part] + official[len(part) :]] = tensor
-        else:
-            unknown.append(name)
-    if unknown:
-        raise ValueError(
-            f'{len(unknown)} tensors belong to no part of DETR: {some(unknown)}. This converter '
-            'reads official DETR detectors (R50, R101), not panoptic or later models; '
-            'tools/model_converters/transvg.py reads those of TransVG.'
-        )
-    return converted, ignored
+def convert_state_dict(source: State) -> tuple[State, list[str]]:
+    """Rename the tensors of an official DETR; see :func:`names.rename`."""
+    advice = (
+        'This converter reads official DETR detectors (R50, R101), not panoptic or later models; '
+        'tools/model_converters/transvg.py reads those of TransVG.'
+    )
+    return rename(source, DETR, f'{INDEX_BUFFERS}|{DETECTION}', 'DETR', advice)
 
 
 def convert(source: str, destination: str) -> str:
@@ -80,15 +48,11 @@ def convert(source: str, destination: str) -> str:
         FileNotFoundError, ValueError: If the file cannot be converted completely.
     """
     official, facts = load_official(source)
-    try:
+    with naming(source):
         converted, ignored = convert_state_dict(official)
         remedy = 'The file is incomplete or no DETR with ResNet-50 or -101: get an official one.'
-        check_against_model(converted, model_config(None, converted), PARTS, remedy)
-    except ValueError as error:
-        raise ValueError(f'{source}: {error}') from error
-    Path(destination).absolute().parent.mkdir(parents=True, exist_ok=True)
-    meta = dict(converted_from=Path(source).name, mmvg_version=mmvg.__version__, **facts)
-    torch.save({'state_dict': converted, 'meta': meta}, destination)
+        check_against_model(converted, model_config(transvg_recipe(converted)), PARTS, remedy)
+    save_converted(converted, source, destination, **facts)
     return report(official, ignored, '', 'decoder and detection heads, counters')
 
 

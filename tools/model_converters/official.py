@@ -1,133 +1,49 @@
-"""What the converters share: official names beside ours, reading, checking and reporting.
-
-A table is a list of (official name, our name). ``{i}`` stands for one part of a dotted name,
-``{rest}`` for all that follows; the first row that fits decides, in either direction.
-"""
+"""What the converters share: reading official files, checking them against a model, reporting."""
 
 import argparse
 import pickle
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
+# The folder of a script comes first on Python's path.
+from names import INDEX_BUFFERS, State, some
+
 import mmvg
+from mmvg.apis import load_config
 
-Table = list[tuple[str, str]]
-State = dict[str, torch.Tensor]
-
-DETR: Table = [
-    ('backbone.0.body.{rest}', 'backbone.{rest}'),
-    ('input_proj.{rest}', 'neck.convs.0.conv.{rest}'),
-    ('transformer.encoder.{rest}', 'visual_encoder.{rest}'),
-]
-_BLOCK = ('backbone.layers.{i}.blocks.{j}', 'backbone.stages.{i}.blocks.{j}')
-# The original Swin and MMDetection's.
-SWIN: Table = [
-    ('backbone.patch_embed.proj.{rest}', 'backbone.patch_embed.projection.{rest}'),
-    (f'{_BLOCK[0]}.attn.{{rest}}', f'{_BLOCK[1]}.attn.w_msa.{{rest}}'),
-    (f'{_BLOCK[0]}.mlp.fc1.{{rest}}', f'{_BLOCK[1]}.ffn.layers.0.0.{{rest}}'),
-    (f'{_BLOCK[0]}.mlp.fc2.{{rest}}', f'{_BLOCK[1]}.ffn.layers.1.{{rest}}'),
-    ('backbone.layers.{rest}', 'backbone.stages.{rest}'),
-    ('backbone.{rest}', 'backbone.{rest}'),
-    ('neck.lateral_convs.{rest}', 'neck.lateral_convs.{rest}'),
-]
-GATES: Table = [
-    (f'{place}.{official}.decoder.{end}', f'{our_place}.{ours}.{our_end}')
-    for place, our_place in (
-        ('backbone.layers.{i}.qdatt', 'backbone.gates.{i}'),
-        ('neck.fpn_down.{i}.qdatt', 'neck.gates.{i}'),
-    )
-    for official, ours in (
-        ('ChannelGate.mlp.0', 'channel_mlp.0'),
-        ('ChannelGate.mlp.2', 'channel_mlp.1'),
-        ('SpatialGate.spatial', 'spatial'),
-    )
-    for end, our_end in (('V', 'V'), ('decoder.{rest}', 'decoder.{rest}'))
-]
-# Language model, fusion and head, which TransVG and QRNet have in common.
-_GROUNDING: Table = [
-    ('textmodel.bert.{rest}', 'language_model.bert.{rest}'),
-    ('vl_transformer.encoder.{rest}', 'bbox_head.fusion.{rest}'),
-    ('visu_proj.{rest}', 'bbox_head.visual_proj.{rest}'),
-    ('text_proj.{rest}', 'bbox_head.text_proj.{rest}'),
-    ('bbox_embed.{rest}', 'bbox_head.box_mlp.{rest}'),
-    ('vl_pos_embed.weight', 'bbox_head.vl_pos_embed'),
-    ('reg_token.weight', 'bbox_head.reg_token'),
-]
-TRANSVG: Table = [(f'visumodel.{official}', ours) for official, ours in DETR] + _GROUNDING
-QRNET: Table = [
-    *((f'visumodel.{official}', ours) for official, ours in GATES + SWIN),
-    ('scale_embed.weight', 'visual_encoder.level_embed'),
-    *_GROUNDING,
-]
-# Counters and index buffers that some versions of torch and transformers write; models compute them.
-INDEX_BUFFERS = r'.*\.(num_batches_tracked|position_ids|relative_position_index)'
+QRNET_RECIPE = 'qrnet_swin_refcoco'
 
 
-def rename(
-    source: State, table: Table, ignored: str, inverse: bool = False
-) -> tuple[State, list[str]]:
-    """Rename tensors by a table.
-
-    Args:
-        source (dict): Tensors by name; the ``module.`` of distributed training is dropped.
-        table (list): See the head of this file.
-        ignored (str): Regular expression of names that are left out.
-        inverse (bool): From our names to the official ones.
-
-    Returns:
-        tuple: The renamed tensors and the names that were left out.
-
-    Raises:
-        ValueError: If a name is neither in the table nor to be ignored.
-    """
-    rows = [row[::-1] if inverse else row for row in table]
-    rows = [(re.compile(_pattern(old)), new) for old, new in rows]
-    renamed, left_out, unknown = {}, [], []
-    for name, tensor in source.items():
-        plain = name.removeprefix('module.')
-        fits = ((pattern.fullmatch(plain), new) for pattern, new in rows)
-        match, new = next(((m, new) for m, new in fits if m), (None, None))
-        if re.fullmatch(ignored, plain):
-            left_out.append(name)
-        elif match:
-            renamed[new.format(**match.groupdict())] = tensor
-        else:
-            unknown.append(name)
-    if unknown:
-        raise ValueError(f'{len(unknown)} tensors have no place in this model: {some(unknown)}.')
-    return renamed, left_out
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Begin messages about a file with its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from error
 
 
-def _pattern(template: str) -> str:
-    parts = re.escape(template).replace(r'\{', '{').replace(r'\}', '}')
-    return re.sub(r'{(\w+)}', lambda m: f'(?P<{m[1]}>{".+" if m[1] == "rest" else "[^.]+"})', parts)
+def transvg_recipe(converted: State) -> str:
+    """Name of the official TransVG recipe with the ResNet of the tensors."""
+    depth = 101 if any(name.startswith('backbone.layer3.6.') for name in converted) else 50
+    return f'transvg_r{depth}_refcoco'
 
 
-def reorder_patch_merging(state: State, inverse: bool = False) -> State:
-    """Swin's patch merging concatenates four neighbours in another order than MMDetection's.
-
-    The original has (row, column) = (0, 0), (1, 0), (0, 1), (1, 1), each with all its channels; the
-    unfolding of MMDetection has the channels outside and the neighbours in rows inside.
-
-    Args:
-        state (dict): Tensors by our names, in the original order.
-        inverse (bool): From MMDetection's order to the original one.
-    """
-
-    def swap(tensor: torch.Tensor) -> torch.Tensor:
-        channels = tensor.shape[-1] // 4
-        sizes = (channels, 2, 2) if inverse else (2, 2, channels)  # rows in the middle either way
-        return tensor.unflatten(-1, sizes).transpose(-1, -3).flatten(-3)
-
-    merging = re.compile(
-        r'backbone\.stages\.\d+\.downsample\.(reduction\.weight|norm\.(weight|bias))'
-    )
-    return {name: swap(t) if merging.fullmatch(name) else t for name, t in state.items()}
+def model_config(config: str) -> ConfigDict:
+    """The model section of a config, with no weights to be loaded elsewhere."""
+    model_cfg = load_config(config).get('model', {})
+    if 'language_model' not in model_cfg or 'num_visual_tokens' not in model_cfg.bbox_head:
+        raise ValueError(f'{config} has no model like TransVG or QRNet; give another --config.')
+    model_cfg.language_model.pretrained = None
+    return model_cfg
 
 
 def check_against_model(
@@ -173,24 +89,24 @@ def check_against_model(
 def query_length(converted: State, num_visual_tokens: int) -> int:
     """The text length L of a grounder's checkpoint, from its 1 + L + N position rows."""
     if 'bbox_head.vl_pos_embed' not in converted:
-        raise ValueError('vl_pos_embed.weight is missing: this is no complete checkpoint.')
+        raise ValueError('the position rows (vl_pos_embed) are missing: no complete checkpoint.')
     rows = len(converted['bbox_head.vl_pos_embed'])
     length = rows - 1 - num_visual_tokens
     if length < 3:
         raise ValueError(
-            f'vl_pos_embed.weight has {rows} rows, too few for 1 REG, {num_visual_tokens} visual and '
-            'at least 3 text tokens. A model trained at another image size needs --config with its '
+            f'vl_pos_embed has {rows} rows, too few for 1 REG, {num_visual_tokens} visual and at '
+            'least 3 text tokens. A model trained at another image size needs --config with its '
             'bbox_head.num_visual_tokens.'
         )
     return length
 
 
-def fit_query_length(source: str, converted: State, model_cfg: dict, wanted: int | None) -> int:
+def fit_query_length(converted: State, model_cfg: dict, wanted: int | None) -> int:
     """Set the model's text length to that of the checkpoint; refuse one that is not ``wanted``."""
     length = query_length(converted, model_cfg.bbox_head.num_visual_tokens)
     if wanted not in (None, length):
         raise ValueError(
-            f'{source} was trained with queries of {length} tokens, not {wanted}. Its text '
+            f'it was trained with queries of {length} tokens, not {wanted}. Its text '
             'positions cannot be stretched or cut without changing the model: use a config with '
             f'max_query_len={length}, or a checkpoint that was trained with {wanted} (the official '
             'ones have 40 for RefCOCOg and 20 for all other data sets).'
@@ -199,12 +115,17 @@ def fit_query_length(source: str, converted: State, model_cfg: dict, wanted: int
     return length
 
 
-def load_official(path: str, key: str = 'model') -> tuple[State, dict]:
+def load_official(
+    path: str,
+    key: str = 'model',
+    advice: str = "If it has a 'state_dict' entry, it may already be a checkpoint of mmvg.",
+) -> tuple[State, dict]:
     """Read an official file without running code from it.
 
     Args:
         path (str): A state dict, alone or as one entry of a dict.
         key (str): Name of that entry.
+        advice (str): What a file without it may be.
 
     Returns:
         tuple: The state dict and ``epoch`` and ``val_accu`` where the file has them.
@@ -215,13 +136,16 @@ def load_official(path: str, key: str = 'model') -> tuple[State, dict]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist; give the path of an official checkpoint.')
     try:
-        # Official training scripts store their command line next to the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # Official training scripts store their command line next to the weights; torch >= 2.5 can
+        # be told that this is harmless, older ones refuse such a file.
+        allow = getattr(torch.serialization, 'safe_globals', nullcontext)
+        with allow([argparse.Namespace]):
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f'{path} holds more than tensors and an argparse.Namespace, or is no checkpoint, so it '
-            f'was not loaded: {str(error).splitlines()[0]} Get the file from its authors again.'
+            f'was not loaded: {str(error).splitlines()[0]} Get the file from its authors again, '
+            'and use torch >= 2.5 here.'
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(
@@ -235,39 +159,40 @@ def load_official(path: str, key: str = 'model') -> tuple[State, dict]:
         or not all(isinstance(value, torch.Tensor) for value in state_dict.values())
     ):
         keys = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        hint = "If it has a 'state_dict' entry, it may already be a checkpoint of mmvg."
         raise ValueError(
             f"{path} has neither a '{key}' entry with tensors nor is it a state dict; it holds "
-            f'{keys}. {hint if key == "model" else ""}'
+            f'{keys}. {advice}'
         )
-    facts = {
-        name: content[name]
-        for name in ('epoch', 'val_accu')
-        if is_wrapped and isinstance(content.get(name), (int, float))
-    }
-    return state_dict, facts
+    return state_dict, facts(content if is_wrapped else {})
 
 
-def save(converted: State, source: str, destination: str, **meta) -> None:
-    """Write ``{'state_dict', 'meta'}``, as mmengine reads it."""
+def facts(content: dict) -> dict[str, float]:
+    """What official checkpoints and mmvg's ``meta`` both record, where it is a number."""
+    kept = {name: content.get(name) for name in ('epoch', 'val_accu')}
+    return {name: value for name, value in kept.items() if isinstance(value, (int, float))}
+
+
+def save(content: dict, destination: str) -> None:
+    """Write a file, and the folder that it lies in."""
     Path(destination).absolute().parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, destination)
+
+
+def save_converted(converted: State, source: str, destination: str, **meta) -> None:
+    """Write ``{'state_dict', 'meta'}``, as mmengine reads it."""
     meta = dict(converted_from=Path(source).name, mmvg_version=mmvg.__version__, **meta)
-    torch.save({'state_dict': converted, 'meta': meta}, destination)
+    save({'state_dict': converted, 'meta': meta}, destination)
 
 
 def report(source: State, ignored: list[str], note: str, why: str, depth: int = 1) -> str:
     """What became of every tensor, by part of the model, and ``why`` some are ignored."""
+    converted = source.keys() - set(ignored)
     counts = Counter(
         '.'.join(name.removeprefix('module.').split('.')[:depth])
         for name in source
-        if name not in set(ignored)
+        if name in converted
     )
-    lines = [f'{sum(counts.values())} of {len(source)} tensors converted{note}:']
+    lines = [f'{len(converted)} of {len(source)} tensors converted{note}:']
     lines += [f'  {part:<25}{count:>4}' for part, count in counts.items()]
     lines += [f'{len(ignored)} ignored ({why}):'] if ignored else []
     return '\n'.join(lines + [f'  {name}' for name in ignored])
-
-
-def some(names: list[str], limit: int = 5) -> str:
-    more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return (', '.join(names[:limit]) or 'none') + more

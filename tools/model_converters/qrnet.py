@@ -9,36 +9,39 @@ wrongly shaped tensors is refused (spec sections 2.8 and 4.3).
 import argparse
 
 # The folder of a script comes first on Python's path.
-from official import (
+from names import (
     INDEX_BUFFERS,
     QRNET,
     State,
+    add_position_index,
+    rename,
+    reorder_patch_merging,
+)
+from official import (
+    QRNET_RECIPE,
     check_against_model,
     fit_query_length,
     load_official,
-    rename,
-    reorder_patch_merging,
+    model_config,
+    naming,
     report,
-    save,
+    save_converted,
 )
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import concise_errors
 
 # A region proposal head that came with the detector and is never used.
 IGNORED = rf'{INDEX_BUFFERS}|visumodel\.rpn_head\..*'
 
 
 def convert_state_dict(source: State) -> tuple[State, list[str]]:
-    """Rename the tensors of an official QRNet; see :func:`official.rename`."""
-    try:
-        renamed, ignored = rename(source, QRNET, IGNORED)
-    except ValueError as error:
-        raise ValueError(
-            f'{error} This converter reads official QRNet checkpoints (Swin and BERT). TransVG: '
-            'tools/model_converters/transvg.py. Initial weights of a Swin detector: '
-            'tools/model_converters/swin_mask_rcnn.py.'
-        ) from error
-    return reorder_patch_merging(renamed), ignored
+    """Rename the tensors of an official QRNet; see :func:`names.rename`."""
+    advice = (
+        'This converter reads official QRNet checkpoints (Swin and BERT). TransVG: '
+        'tools/model_converters/transvg.py. Initial weights of a Swin detector: '
+        'tools/model_converters/swin_mask_rcnn.py.'
+    )
+    return rename(source, QRNET, IGNORED, 'QRNet', advice)
 
 
 def diagnose(converted: State) -> str:
@@ -71,14 +74,15 @@ def convert(
         FileNotFoundError, ValueError: If the file cannot be converted completely.
     """
     official, facts = load_official(source)
-    converted, ignored = convert_state_dict(official)
-    model_cfg = load_config(config or 'qrnet_swin_refcoco').model
-    model_cfg.language_model.pretrained = None  # all weights come from the checkpoint
-    wanted = max_query_len or (model_cfg.bbox_head.max_query_len if config else None)
-    length = fit_query_length(source, converted, model_cfg, wanted)
-    check_against_model(converted, model_cfg)
-    save(converted, source, destination, max_query_len=length, **facts)
-    why = 'unused RPN head, index buffers'
+    model_cfg = model_config(config or QRNET_RECIPE)
+    with naming(source):
+        converted, ignored = convert_state_dict(official)
+        wanted = max_query_len or (model_cfg.bbox_head.max_query_len if config else None)
+        length = fit_query_length(converted, model_cfg, wanted)
+        check_against_model(converted, model_cfg)
+    converted = add_position_index(reorder_patch_merging(converted))
+    save_converted(converted, source, destination, max_query_len=length, **facts)
+    why = 'unused RPN head, index buffers, which are computed anew'
     text = report(official, ignored, f', text length {length}', why, depth=2)
     return f'{text}\n{diagnose(converted)}'
 

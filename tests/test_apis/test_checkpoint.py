@@ -1,0 +1,90 @@
+"""Reading checkpoints and checking initial weights before a training."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmvg.apis import check_initial_weights, checkpoint, read_checkpoint
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged."""
+    found = []
+    monkeypatch.setattr(checkpoint, 'print_log', lambda text, *_: found.append(text))
+    return found
+
+
+def make_model():
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model.bbox_head = nn.Linear(4, 4)
+    return model
+
+
+def save(content, path):
+    torch.save(content, path)
+    return str(path)
+
+
+def test_parts_are_counted(lines, tmp_path):
+    state = {f'module.{name}': t for name, t in make_model().state_dict().items()}
+    state['module.bbox_head.weight'] = torch.ones(80, 4)  # of another head
+    state['module.rpn_head.weight'] = torch.ones(1)
+    path = save(dict(state_dict=state), tmp_path / 'given.pth')
+    check_initial_weights(make_model(), path)
+    assert path in lines[0]
+    assert lines[1:] == ['  backbone 6 of 6', '  bbox_head 1 of 2']
+
+
+def test_files_of_old_torch_are_read(lines, tmp_path):
+    path = tmp_path / 'old.pth'
+    state = {'backbone.0.weight': torch.ones(4, 3, 1, 1)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    check_initial_weights(make_model(), str(path))
+    assert lines[1:] == ['  backbone 1 of 6', '  bbox_head 0 of 2']
+
+
+@pytest.mark.parametrize('path', [None, ''])
+def test_random_weights_are_said_once(lines, path):
+    check_initial_weights(make_model(), path)
+    assert len(lines) == 1 and 'load_from is not set' in lines[0] and 'README' in lines[0]
+
+
+def test_missing_file_names_the_remedy(tmp_path):
+    path = str(tmp_path / 'none.pth')
+    with pytest.raises(FileNotFoundError, match='none.pth does not exist.*detr.py.*swin_mask_rcnn'):
+        check_initial_weights(make_model(), path)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        {'layers.0.weight': torch.ones(1)},
+        {'bbox_head.weight': torch.ones(1)},  # of another shape
+        dict(model={'backbone.0.weight': torch.ones(4, 3, 1, 1)}),
+        # A detector of the original Swin code shares a few names with ours.
+        {'bbox_head.bias': torch.ones(4), 'backbone.layers.0.blocks.0.norm1.bias': torch.ones(1)},
+        {'bbox_head.bias': torch.ones(4), 'visumodel.input_proj.bias': torch.ones(1)},
+    ],
+)
+def test_unconverted_files_are_refused(tmp_path, content):
+    path = save(content, tmp_path / 'given.pth')
+    with pytest.raises(ValueError, match='given.pth was not made for mmvg.*swin_mask_rcnn.py'):
+        check_initial_weights(make_model(), path)
+
+
+def test_damaged_file_is_refused(tmp_path):
+    path = tmp_path / 'cut.pth'
+    torch.save(make_model().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match='cut.pth cannot be read'):
+        check_initial_weights(make_model(), str(path))
+
+
+def test_read_checkpoint_gives_tensors_and_meta(tmp_path):
+    content = dict(state_dict={'module.weight': torch.ones(2), 'version': 3}, meta=dict(epoch=4))
+    state, meta = read_checkpoint(save(content, tmp_path / 'given.pth'))
+    assert state.keys() == {'weight'} and torch.equal(state['weight'], torch.ones(2))
+    assert meta == dict(epoch=4)
+    assert read_checkpoint(save({'weight': torch.ones(2)}, tmp_path / 'plain.pth'))[1] == {}
