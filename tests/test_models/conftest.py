@@ -1,4 +1,6 @@
-"""A TransVG that builds in a moment, and batches as a data loader gives them."""
+"""A TransVG that builds in a moment, batches as a data loader gives them, QRNet's gates in full."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -48,3 +50,41 @@ def make_sample():
         return dict(inputs=image, data_samples=sample)
 
     return make
+
+
+def plain_dynamic_linear(layer, x, text):
+    """x (T x I) times the whole matrix P(t) of one text vector, built row by row (spec 2.4)."""
+    rank = len(layer.V)
+    u = layer.decoder.weight @ text + layer.decoder.bias
+    rows = [sum(u[i * rank + k] * layer.V[k] for k in range(rank)) for i in range(len(u) // rank)]
+    return x @ torch.stack(rows[:-1]) + rows[-1]
+
+
+def plain_gate(gate, x, text):
+    """One map's tokens (T x C) under one text vector: channels, then positions."""
+    if gate.channel_mlp is not None:
+        first, second = gate.channel_mlp
+        pools = x.mean(0, keepdim=True), x.max(0, keepdim=True).values
+        hidden = [plain_dynamic_linear(first, pool, text).relu() for pool in pools]
+        x = x * sum(plain_dynamic_linear(second, h, text) for h in hidden).sigmoid()
+    if gate.spatial is not None:
+        x = x * plain_dynamic_linear(gate.spatial, x, text).sigmoid()
+    return x
+
+
+def randomise(module, std, *names):
+    """Draw every V below a module, or those whose names end in one of ``names``."""
+    generator = torch.Generator().manual_seed(3)
+    for name, p in module.named_parameters():
+        if name.endswith(names or 'V'):
+            p.data.normal_(0, std, generator=generator)
+    return module
+
+
+@pytest.fixture
+def plain():
+    """QRNet's gates by their definition, for one query: ``dynamic_linear``, ``gate``; and
+    ``randomise``, since at the initial V = 0 every gate is the same."""
+    return SimpleNamespace(
+        dynamic_linear=plain_dynamic_linear, gate=plain_gate, randomise=randomise
+    )

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.slow
 
 DATA = (
     'configs/_base_/default_runtime.py',
+    'configs/qrnet/metafile.yml',
+    'configs/qrnet/qrnet_swin_refcoco.py',
     'configs/transvg/metafile.yml',
     'configs/transvg/transvg_r50_refcoco.py',
     'model-index.yml',

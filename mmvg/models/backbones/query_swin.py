@@ -55,6 +55,8 @@ class QueryModulatedSwin(SwinTransformer):
         Every linear layer, those of the gates included, starts as truncated N(0, 0.02). Recipes
         read the weights of a detector by ``load_from`` afterwards.
         """
+        if self.use_abs_pos_embed:
+            trunc_normal_(self.absolute_pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_init(module, std=0.02, bias=0.0)
@@ -80,11 +82,16 @@ class QueryModulatedSwin(SwinTransformer):
                 f'backbone.init_cfg.checkpoint: {path} does not exist; correct the path, or convert a '
                 'Swin detector with tools/model_converters/swin_mask_rcnn.py and give it as load_from'
             ) from error
-        except (IndexError, ValueError) as error:
-            reason = error if isinstance(error, ValueError) else 'it has no tensors of a backbone'
+        except (IndexError, ValueError, RuntimeError) as error:
+            reason = (
+                str(error).splitlines()[:2][-1].strip()
+            )  # torch's first line only names the class
+            if isinstance(error, IndexError):
+                reason = 'it has no tensors of a backbone'
             raise ValueError(
-                f'backbone.init_cfg.checkpoint {path} does not fit: {reason}; set '
-                'backbone.convert_weights=True for a file with the names of the original Swin'
+                f'backbone.init_cfg.checkpoint {path} does not fit: {reason}; use a Swin of the '
+                'configured size, and set backbone.convert_weights=True if (and only if) the file has '
+                'the names of the original Swin'
             ) from error
         finally:
             handle.remove()

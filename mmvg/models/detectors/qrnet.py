@@ -1,3 +1,4 @@
+import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -18,8 +19,8 @@ class QRNet(TransVG):
             :class:`QueryModulatedSwin`; gives one set of maps per query.
         neck (dict): Takes these maps and the text vectors, such as :class:`QueryModulatedFPN`.
         visual_encoder (dict): Makes tokens of the pyramid, such as :class:`PyramidVisualEncoder`.
-        constant_text (bool): Control: the gates see zeros instead of the query, which then reaches
-            the fusion only.
+        constant_text (bool): Control: the gates see ones instead of the query, which then reaches
+            the fusion only. (From zeros they could not learn at all.)
         Others: see :class:`TransVG`.
     """
 
@@ -57,5 +58,5 @@ class QRNet(TransVG):
         language = self.extract_text(inputs)
         text = language['text_tokens'][:, 0]
         if self.constant_text:
-            text = text.new_zeros(text.shape)
+            text = torch.ones_like(text)
         return dict(**language, **self.extract_feat(inputs, text))

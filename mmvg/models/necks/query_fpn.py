@@ -5,7 +5,7 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmdet.utils import OptMultiConfig
 from mmengine.model import BaseModule, ModuleList
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers import QueryDynamicAttention
 
@@ -41,7 +41,8 @@ class QueryModulatedFPN(BaseModule):
             raise ValueError(f'num_outs {num_outs} is less than the {len(in_channels)} input maps')
         self.num_outs = num_outs
         self.text_channels = text_channels
-        self.lateral_convs = ModuleList(
+        # torch's ModuleList: through mmengine's, ConvModule would replace Xavier by Kaiming.
+        self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None) for channels in in_channels
         )
         self.gates = ModuleList(
