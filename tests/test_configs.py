@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmdet.registry import (
     DATASETS,
     HOOKS,
@@ -17,10 +18,22 @@ from mmdet.registry import (
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
+from mmvg.models.detectors import QRNet
+
 ROOT = Path(__file__).parents[1] / 'configs'
-DETECTOR = ROOT / 'transvg/fcos_shapes.py'
-LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts and p != DETECTOR)
-RECIPES = [p for p in LEAVES if p.stem.startswith(('transvg_r50_ref', 'transvg_r101_ref'))]
+DETECTORS = {  # give a grounder its initial visual weights
+    ROOT / 'transvg/fcos_shapes.py': ROOT / 'transvg/transvg_shapes.py',
+    ROOT / 'qrnet/fcos_swin_shapes.py': ROOT / 'qrnet/qrnet_shapes.py',
+}
+LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts and p not in DETECTORS)
+TRANSVG = [p for p in LEAVES if p.stem.startswith(('transvg_r50_ref', 'transvg_r101_ref'))]
+QRNET = [p for p in LEAVES if p.stem.startswith('qrnet_swin')]
+SPLITS = {
+    'refcoco': ['val', 'testA', 'testB'],
+    'refcocoplus': ['val', 'testA', 'testB'],
+    'refcocog-g': ['val'],
+    'refcocog-u': ['val', 'test'],
+}
 
 
 def name(path):
@@ -45,8 +58,26 @@ def shrink(model):
         ),
     )
     model.bbox_head.update(text_channels=32, num_layers=1, feedforward_channels=32)
-    model.visual_encoder.update(num_layers=1, feedforward_channels=32)
+    if 'num_layers' in model.visual_encoder:
+        model.visual_encoder.update(num_layers=1, feedforward_channels=32)
+    if 'depths' in model.backbone:
+        model.backbone.depths = [1] * len(model.backbone.depths)
+    for part in (model.backbone, model.neck):
+        if 'text_channels' in part:
+            part.text_channels = 32
     return model
+
+
+def count_visual_tokens(model, side):
+    """How many the visual branch makes of a picture; ``model`` is on the meta device."""
+    with torch.device('meta'):
+        inputs = dict(
+            images=torch.zeros(1, 3, side, side),
+            image_padding_mask=torch.zeros(1, side, side, dtype=torch.bool),
+            image_index=torch.zeros(1, dtype=torch.long),
+        )
+        text = [torch.zeros(1, 32)] if isinstance(model, QRNet) else []
+    return model.extract_feat(inputs, *text)['visual_tokens'].shape[1]
 
 
 def dataset_parts(cfg):
@@ -99,14 +130,13 @@ def test_text_length_and_tokens_agree_between_pipelines_and_head(path):
     canvases = {
         t['size'] for part in dataset_parts(cfg) for t in part.pipeline if t.type == 'PlaceOnCanvas'
     } or {cfg.train_dataloader.dataset.get('side', 64)}
-    with torch.device('meta'):  # shapes only
-        image = torch.zeros(1, 3, *[canvases.pop()] * 2)
-        features = MODELS.build(cfg.model.backbone)(image)[-1]
-    assert features.shape[-2] * features.shape[-1] == cfg.model.bbox_head.num_visual_tokens
+    with torch.device('meta'):
+        model = MODELS.build(shrink(cfg.model))
+    assert count_visual_tokens(model, canvases.pop()) == cfg.model.bbox_head.num_visual_tokens
 
 
-@pytest.mark.parametrize('path', RECIPES, ids=name)
-def test_recipe_is_the_released_one(path):
+@pytest.mark.parametrize('path', TRANSVG, ids=name)
+def test_transvg_recipe_is_the_released_one(path):
     """Spec 1.3, 1.5 to 1.7."""
     cfg = load(path)
     plus = 'refcocoplus' in path.stem
@@ -155,39 +185,85 @@ def test_recipe_is_the_released_one(path):
     assert train['FlipWithText'].swap == 'substring' and train['PlaceOnCanvas'].position == 'random'
     test = {t.type: t for t in cfg.test_dataloader.dataset.datasets[0].pipeline}
     assert test['ResizeSide'].scales == [640] and test['PlaceOnCanvas'].position == 'centre'
-    splits = {
-        'refcoco': ['val', 'testA', 'testB'],
-        'refcocoplus': ['val', 'testA', 'testB'],
-        'refcocog-g': ['val'],
-        'refcocog-u': ['val', 'test'],
-    }[path.stem.split('_')[-1]]
+    splits = SPLITS[path.stem.split('_')[-1]]
     assert [d.name for d in cfg.test_dataloader.dataset.datasets] == splits
 
 
-@pytest.mark.parametrize('depth, total', [(50, 149_745_860), (101, 168_685_764)])
-def test_parameter_counts_are_the_official_ones(depth, total):
-    """Spec 1.5."""
-    cfg = load(ROOT / f'transvg/transvg_r{depth}_refcoco.py')
+@pytest.mark.parametrize('path', QRNET, ids=name)
+def test_qrnet_recipe_is_the_released_one_or_that_of_the_epmvg_text(path):
+    """Spec 2.2 to 2.8 and 3.1; data and losses are TransVG's."""
+    cfg = load(path)
+    data_set = path.stem.split('_')[-1]
+    plus, released = data_set == 'refcocoplus', '8xb8' not in path.stem
+    assert cfg.train_cfg.max_epochs == (180 if released or plus else 90)
+    assert cfg.param_scheduler == dict(
+        type='StepLR', step_size=120 if plus else 60, gamma=0.1, by_epoch=True
+    )
+    assert cfg.train_dataloader.batch_size == (16 if released else 8)
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
+    assert cfg.load_from == f'checkpoints/swin-s_mask-rcnn_{data_set}.pth'
+    groups = cfg.optim_wrapper.paramwise_cfg.groups
+    assert {k: v.lr for k, v in groups.items()} == dict(
+        visual_backbone=1e-5,
+        backbone_gates=1e-4,
+        visual_neck=1e-5,
+        neck_gates=1e-4,
+        language_model=1e-5,
+    )
+    gate_cfg = dict(rank=30, reduction=16, use_channel=True, use_spatial=True)
+    gate_cfg['v_init'] = 0.02 if 'fixed-gate' in path.stem else 0.0
+    assert cfg.model.backbone.gate_cfg == cfg.model.neck.gate_cfg == gate_cfg
+    assert cfg.model.backbone.drop_path_rate == 0.2 and cfg.model.bbox_head.num_visual_tokens == 500
+    assert not cfg.model.get('constant_text', False)
+
+    transvg = load(ROOT / f'transvg/transvg_r50_{data_set}.py')
+    for key in ('optimizer', 'type'):
+        assert cfg.optim_wrapper[key] == transvg.optim_wrapper[key]
+    assert 'clip_grad' not in cfg.optim_wrapper
+    assert cfg.model.bbox_head == {**transvg.model.bbox_head, 'num_visual_tokens': 500}
+    assert {**cfg.train_dataloader, 'batch_size': 8} == transvg.train_dataloader
+    for key in ('val_dataloader', 'test_dataloader', 'test_evaluator', 'randomness'):
+        assert cfg[key] == transvg[key]
+
+
+@pytest.mark.parametrize(
+    'path, total, frozen',
+    [
+        ('transvg/transvg_r50_refcoco.py', 149_745_860, (11, 222_400)),
+        ('transvg/transvg_r101_refcoco.py', 168_685_764, (11, 222_400)),
+        # The released QRNet carries an RPN head of 593,935 parameters that it does not use.
+        ('qrnet/qrnet_swin_refcoco.py', 273_320_893 - 593_935, (0, 0)),
+    ],
+)
+def test_parameter_counts_are_the_official_ones(path, total, frozen):
+    """Spec 1.5 and 2.6; BERT's pooler is frozen in any case."""
     with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+        model = MODELS.build(load(ROOT / path).model)
     assert sum(p.numel() for p in model.parameters()) == total
-    frozen = [
+    sizes = [
         p.numel() for n, p in model.named_parameters() if not p.requires_grad and 'pooler' not in n
     ]
-    assert (len(frozen), sum(frozen)) == (11, 222_400)
+    assert (len(sizes), sum(sizes)) == frozen
 
 
-def test_every_config_is_in_the_metafile():
-    import yaml
+def test_every_recipe_is_in_a_metafile_that_the_index_imports():
+    metafiles = yaml.safe_load((ROOT.parent / 'model-index.yml').read_text())['Import']
+    assert sorted(metafiles) == sorted(str(p.relative_to(ROOT.parent)) for p in ROOT.rglob('*.yml'))
+    named = {}
+    for metafile in metafiles:
+        content = yaml.safe_load((ROOT.parent / metafile).read_text())
+        collections = {c['Name']: c['README'] for c in content['Collections']}
+        assert all((ROOT.parent / readme).is_file() for readme in collections.values())
+        for entry in content['Models']:
+            assert entry['In Collection'] in collections
+            named[entry['Name']] = ROOT.parent / entry['Config']
+    assert all(path.is_file() and path.stem == name for name, path in named.items())
+    assert {p.stem for p in TRANSVG + QRNET} <= set(named)
 
-    entries = yaml.safe_load((ROOT / 'transvg/metafile.yml').read_text())['Models']
-    named = {e['Name']: e['Config'] for e in entries}
-    assert all((ROOT.parent / path).is_file() for path in named.values())
-    assert {p.stem for p in RECIPES} <= set(named)
 
-
-def test_the_shapes_detector_trains_and_its_weights_fit_transvg():
-    cfg, grounder = load(DETECTOR), load(ROOT / 'transvg/transvg_shapes.py')
+@pytest.mark.parametrize('path', DETECTORS, ids=name)
+def test_the_shapes_detector_trains_and_its_weights_fit_the_grounder(path):
+    cfg, grounder = load(path), load(DETECTORS[path])
     cfg.train_dataloader.dataset.num_scenes = 2
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     detector = MODELS.build(cfg.model)
@@ -201,5 +277,7 @@ def test_the_shapes_detector_trains_and_its_weights_fit_transvg():
     assert all(v > 0 for v in losses.values())
     state = {k: v for k, v in detector.state_dict().items() if k.startswith(('backbone.', 'neck.'))}
     report = MODELS.build(grounder.model).load_state_dict(state, strict=False)
-    assert not report.unexpected_keys
-    assert not [k for k in report.missing_keys if k.startswith(('backbone.', 'neck.'))]
+    # QRNet's neck has no output convolutions, and no detector has its gates.
+    assert not [k for k in report.unexpected_keys if not k.startswith('neck.fpn_convs.')]
+    missing = [k for k in report.missing_keys if k.startswith(('backbone.', 'neck.'))]
+    assert not [k for k in missing if '.gates.' not in k]

@@ -20,17 +20,19 @@ def code_blocks(text, language):
     return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
 
 
-def test_every_file_that_the_readme_names_exists(readme, repository):
-    links = re.findall(r'\]\(((?!https?://)[^)#]+)', readme)
-    commands = re.findall(r'(?:configs|tools|mmvg)/[\w./-]+\.(?:py|sh)', readme)
-    assert links and commands
-    missing = [p for p in {*links, *commands} if not (repository / p).exists()]
-    assert not missing
+def test_every_file_that_a_readme_names_exists(repository):
+    for page in (repository / 'README.md', *repository.glob('configs/*/README.md')):
+        text = page.read_text(encoding='utf-8')
+        links = re.findall(r'\]\(((?!https?://)[^)#]+)', text)
+        named = re.findall(r'(?<![\w/])(?:configs|tools|mmvg|tests)/[\w./-]+\.(?:py|sh)', text)
+        assert links and named or page.parent != repository
+        paths = [page.parent / p for p in links] + [repository / p for p in named]
+        assert not [p for p in paths if not p.exists()]
 
 
 def test_no_figure_was_left_open(repository):
-    for path in (repository / 'README.md', repository / 'configs/transvg/README.md'):
-        assert not re.findall(r'@[A-Z]+@', path.read_text(encoding='utf-8'))
+    for page in (repository / 'README.md', *repository.glob('configs/*/README.md')):
+        assert not re.findall(r'@[A-Z]+@', page.read_text(encoding='utf-8')), page
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 The ratio is the second setting's time over the first's.
 
 Comparisons (--compare):
-    queries   inference: K queries as one sample, its image encoded once, or as K samples
+    queries   inference: K queries as one sample, which share the encoding of their image (all of it,
+              or what depends on no query), or as K samples
     reg-row   inference: the last fusion layer computes the [REG] row only, or all rows
     train     training step (fp32): K queries as one sample, or as K samples
     loading   data loading: an image decoded once for its K queries, or once per query

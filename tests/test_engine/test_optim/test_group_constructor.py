@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 import mmvg  # noqa: F401
 
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / 'transvg'
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
 class Toy(nn.Module):
@@ -150,11 +150,19 @@ def test_optimizer_state_survives_a_checkpoint():
     assert [g['name'] for g in other.optimizer.param_groups] == ['default', 'slow']
 
 
-def transvg(depth):
-    cfg = Config.fromfile(CONFIGS / f'transvg_r{depth}_refcoco.py')
-    cfg.model.language_model.pretrained = None
+def load(name):
+    """A config and its model, without memory for the weights."""
+    cfg = Config.fromfile(CONFIGS / name)
     with torch.device('meta'):
         return cfg, MODELS.build(cfg.model)
+
+
+def sizes(wrapper):
+    """Tensors, parameters and rate of each group."""
+    return {
+        group['name']: (len(group['params']), sum(p.numel() for p in group['params']), group['lr'])
+        for group in wrapper.optimizer.param_groups
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,14 +174,10 @@ def transvg(depth):
 )
 def test_official_groups_of_transvg(depth, backbone, total):
     """Spec section 1.5; BERT's pooler (2 tensors, 590,592) and the ResNet's stem stay frozen."""
-    cfg, model = transvg(depth)
+    cfg, model = load(f'transvg/transvg_r{depth}_refcoco.py')
     assert sum(param.numel() for param in model.parameters()) == total
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    groups = {
-        group['name']: (len(group['params']), sum(p.numel() for p in group['params']), group['lr'])
-        for group in wrapper.optimizer.param_groups
-    }
-    assert groups == dict(
+    assert sizes(wrapper) == dict(
         default=(84, 8_393_732, 1e-4),
         visual_backbone=(*backbone, 1e-5),
         visual_encoder=(74, 8_414_976, 1e-5),
@@ -183,17 +187,46 @@ def test_official_groups_of_transvg(depth, backbone, total):
     assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 222_400 + 590_592
 
 
-def test_rates_over_the_official_schedule():
-    """90 epochs, a tenth from epoch 60 on; 120 would be the next step."""
-    cfg, model = transvg(50)
+@pytest.mark.parametrize('name', ['qrnet_swin_refcoco.py', 'qrnet_swin_8xb8_refcoco.py'])
+def test_official_groups_of_qrnet(name):
+    """Spec section 2.7. Two differences: the unused RPN head (6 tensors, 593,935 parameters) does
+    not exist here, and BERT's unused pooler is frozen."""
+    cfg, model = load(f'qrnet/{name}')
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert sizes(wrapper) == dict(
+        default=(85, 8_420_612, 1e-4),
+        visual_backbone=(333, 48_838_602, 1e-5),
+        backbone_gates=(36, 68_840_760, 1e-4),
+        visual_neck=(14 - 6, 963_599 - 593_935, 1e-5),
+        neck_gates=(27, 36_775_080, 1e-4),
+        language_model=(199 - 2, 109_482_240 - 590_592, 1e-5),
+    )
+    assert {group['weight_decay'] for group in wrapper.optimizer.param_groups} == {1e-4}
+    assert sum(p.numel() for p in model.parameters()) == 273_320_893 - 593_935
+
+
+@pytest.mark.parametrize(
+    'name, epochs, drops',
+    [
+        ('transvg/transvg_r50_refcoco.py', 90, [60]),
+        ('transvg/transvg_r50_refcocoplus.py', 180, [120]),
+        ('qrnet/qrnet_swin_refcoco.py', 180, [60, 120]),
+        ('qrnet/qrnet_swin_refcocoplus.py', 180, [120]),
+        ('qrnet/qrnet_swin_8xb8_refcoco.py', 90, [60]),
+        ('qrnet/qrnet_swin_8xb8_refcocoplus.py', 180, [120]),
+    ],
+)
+def test_rates_over_the_official_schedule(name, epochs, drops):
+    """Spec sections 1.7 and 2.7: every drop divides the rates of all groups by ten."""
+    cfg, model = load(name)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    start = [group['lr'] for group in wrapper.optimizer.param_groups]
+    assert start[0] == 1e-4 and set(start[1:]) <= {1e-4, 1e-5}
     options = {key: cfg.param_scheduler[key] for key in ('step_size', 'gamma', 'by_epoch')}
     schedule = StepLR(wrapper, **options)
-    trace = []
-    for _ in range(cfg.train_cfg.max_epochs):
-        trace.append([group['lr'] for group in wrapper.optimizer.param_groups])
+    assert cfg.train_cfg.max_epochs == epochs
+    for epoch in range(epochs):
+        factor = 0.1 ** sum(drop <= epoch for drop in drops)
+        rates = [group['lr'] for group in wrapper.optimizer.param_groups]
+        assert rates == pytest.approx([factor * rate for rate in start]), epoch
         schedule.step()
-    assert len(trace) == 90
-    for epoch, rates in enumerate(trace):
-        expected = 1e-4 if epoch < 60 else 1e-5
-        assert rates == pytest.approx([expected] + [expected / 10] * 3), epoch

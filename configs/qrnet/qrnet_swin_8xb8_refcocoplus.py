@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/qrnet_swin-s.py',
+    '../_base_/datasets/refcocoplus.py',
+    '../_base_/schedules/qrnet_8xb8-180e.py',
+    '../_base_/default_runtime.py',
+]
+
+load_from = 'checkpoints/swin-s_mask-rcnn_refcocoplus.pth'  # initial weights, see README.md

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/qrnet_swin-s.py',
+    '../_base_/datasets/refcoco.py',
+    '../_base_/schedules/qrnet_180e.py',
+    '../_base_/default_runtime.py',
+]
+
+train_dataloader = dict(batch_size=16)
+load_from = 'checkpoints/swin-s_mask-rcnn_refcoco.pth'  # initial weights, see README.md
