@@ -35,6 +35,5 @@ param_scheduler = [
     ),
 ]
 randomness = dict(seed=0)
-load_from = (
-    'work_dirs/fcos_swin_shapes/epoch_1.pth'  # tools/train.py configs/qrnet/fcos_swin_shapes.py
-)
+# From tools/train.py configs/qrnet/fcos_swin_shapes.py.
+load_from = 'work_dirs/fcos_swin_shapes/epoch_1.pth'

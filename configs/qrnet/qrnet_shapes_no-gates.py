@@ -3,5 +3,8 @@ _base_ = './qrnet_shapes.py'
 
 gate_cfg = dict(use_channel=False, use_spatial=False)
 model = dict(backbone=dict(gate_cfg=gate_cfg), neck=dict(gate_cfg=gate_cfg))
-groups = dict(_delete_=True, visual=dict(prefixes=['backbone', 'neck'], lr=2e-4))
-optim_wrapper = dict(paramwise_cfg=dict(groups=groups))
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        groups=dict(_delete_=True, visual=dict(prefixes=['backbone', 'neck'], lr=2e-4))
+    )
+)

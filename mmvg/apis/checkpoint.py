@@ -17,6 +17,8 @@ from torch import Tensor, nn
 _OPTIONAL = re.compile(
     r'(^|\.)(num_batches_tracked|position_ids|relative_position_index|pooler\..*)$'
 )
+# What grounding adds to the backbone and neck of a detector.
+_GROUNDING = re.compile(r'^(backbone|neck)\.gates\.')
 _CONVERT = 'convert an official checkpoint with tools/model_converters/transvg.py or qrnet.py'
 # DETR and the original Swin, which share a few names with ours, and their grounders.
 _UNCONVERTED = re.compile(r'(backbone\.0\.body|backbone\.layers\.\d+\.blocks|visumodel)\.')
@@ -72,7 +74,7 @@ def load_weights(model: nn.Module, path: str) -> None:
 def check_initial_weights(model: nn.Module, path: str | None) -> None:
     """Check ``load_from`` before a training, and log how much of the model it provides.
 
-    Initial weights may be partial, so that mmengine trains with whatever fits, even with nothing.
+    Initial weights may be partial, and mmengine trains with whatever fits, even with nothing.
 
     Args:
         model (nn.Module): May be wrapped for distribution.
@@ -80,7 +82,8 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, has unconverted names or nothing that fits the model.
+        ValueError: If it cannot be read, has unconverted names, tensors of another shape, a part of
+            the backbone only, or nothing that fits the model.
     """
     if not path:
         print_log(
@@ -97,12 +100,29 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
     fitting = [k for k, v in expected.items() if k in state and state[k].shape == v.shape]
     foreign = [name for name in state if _UNCONVERTED.match(name) and name not in expected]
     if foreign or not fitting:
-        found = ', '.join((foreign or list(state))[:3]) or 'no tensors'
+        found = ', '.join((foreign or list(state))[:3]) or 'no tensors that mmengine would load'
         raise ValueError(f'load_from: {path} was not made for mmvg: it has {found}; {_INITIAL}')
+    # A head may be of another kind, but half a backbone is a mistake.
+    parts = {k: v for k, v in expected.items() if not _GROUNDING.search(k)}
+    visual = {k: v for k, v in parts.items() if k.startswith(('backbone.', 'neck.'))}
+    wrong = [k for k, v in visual.items() if k in state and state[k].shape != v.shape]
+    backbone = [k for k in visual if k.startswith('backbone.')]
+    lacking = [k for k in backbone if k not in state]
+    if wrong or 0 < len(lacking) < len(backbone):
+        problem = f'has another shape for {_some(wrong)}' if wrong else f'lacks {_some(lacking)}'
+        raise ValueError(
+            f'load_from: {path} {problem}: it comes from a model of another size; {_INITIAL}'
+        )
     print_log(f'{path} provides these tensors (others start as the config says):', 'current')
-    provided = Counter(name.split('.')[0] for name in fitting)
-    for part, total in Counter(name.split('.')[0] for name in expected).items():
+    provided = Counter(_part(name) for name in fitting)
+    for part, total in Counter(_part(name) for name in expected).items():
         print_log(f'  {part} {provided[part]} of {total}', 'current')
+
+
+def _part(name: str) -> str:
+    """Top-level part of the model; what grounding adds to a detector's part is one of its own."""
+    added = _GROUNDING.search(name)
+    return name[: added.end() - 1] if added else name.split('.')[0]
 
 
 def read_checkpoint(path: str, mmap: bool = False) -> tuple[dict[str, Tensor], dict]:

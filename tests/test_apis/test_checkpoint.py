@@ -39,10 +39,30 @@ def test_parts_are_counted(lines, tmp_path):
 
 def test_files_of_old_torch_are_read(lines, tmp_path):
     path = tmp_path / 'old.pth'
-    state = {'backbone.0.weight': torch.ones(4, 3, 1, 1)}
+    state = {k: v for k, v in make_model().state_dict().items() if k.startswith('backbone')}
     torch.save(state, path, _use_new_zipfile_serialization=False)
     check_initial_weights(make_model(), str(path))
-    assert lines[1:] == ['  backbone 1 of 6', '  bbox_head 0 of 2']
+    assert lines[1:] == ['  backbone 6 of 6', '  bbox_head 0 of 2']
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'backbone.0.weight': torch.ones(8, 3, 1, 1)}, 'has another shape for 1 weights'),
+        ({'backbone.1.bias': None, 'backbone.1.weight': None}, 'lacks 2 weights.*backbone.1.bias'),
+    ],
+)
+def test_a_backbone_of_another_size_is_refused(tmp_path, change, message):
+    state = {k: v for k, v in {**make_model().state_dict(), **change}.items() if v is not None}
+    with pytest.raises(ValueError, match=f'given.pth {message}.*model of another size'):
+        check_initial_weights(make_model(), save(state, tmp_path / 'given.pth'))
+
+
+def test_what_grounding_adds_is_counted_apart(lines, tmp_path):
+    model = make_model()
+    model.backbone.gates = nn.Linear(2, 2)
+    check_initial_weights(model, save(make_model().state_dict(), tmp_path / 'given.pth'))
+    assert lines[1:] == ['  backbone 6 of 6', '  backbone.gates 0 of 2', '  bbox_head 2 of 2']
 
 
 @pytest.mark.parametrize('path', [None, ''])

@@ -110,7 +110,8 @@ def test_every_tensor_is_consumed_or_listed(official, converter, tmp_path):
     model_cfg = converter.model_config('qrnet_swin_refcoco')
     with torch.device('meta'):
         model = MODELS.build(model_cfg)
-    assert checkpoint['state_dict'].keys() == model.state_dict().keys()
+    learned = {k for k in model.state_dict() if not k.endswith('relative_position_index')}
+    assert checkpoint['state_dict'].keys() == learned
 
 
 def test_swin_is_converted_as_mmdet_does_it(official, import_converter, converter):

@@ -72,6 +72,7 @@ def test_ours_to_official_to_ours(states, converter, import_converter, tmp_path,
     import_converter(model).convert(
         str(tmp_path / 'new' / 'official.pth'), str(tmp_path / 'ours.pth')
     )
+    state = {k: v for k, v in state.items() if not k.endswith('relative_position_index')}
     assert_same(load(tmp_path / 'ours.pth')['state_dict'], state)
 
 
@@ -95,13 +96,7 @@ def test_official_to_ours_to_official(
     assert {k: str(v.dtype) for k, v in back['model'].items()} == {
         name: f'torch.{dtype}' for name, (_, dtype) in names.items()
     }
-    assert list(back['model']) == list(official)
-
-
-@pytest.mark.parametrize('model', RECIPE)
-def test_names_come_in_the_official_order(goldens, states, converter, model):
-    names = json.loads((goldens / GOLDEN[model]).read_text())['names']
-    assert list(converter.convert_state_dict(states[model])[0]) == list(names)
+    assert back['model'].keys() == official.keys()
 
 
 def test_plain_state_dict_of_a_deeper_resnet_is_recognised(make_state, converter, tmp_path):
@@ -118,7 +113,7 @@ EXTRA = torch.ones(1)
 @pytest.mark.parametrize(
     ('model', 'change', 'message'),
     [
-        ('qrnet', {'backbone.gates.2.spatial.V': None}, 'lacks backbone.gates.2.spatial.V; train'),
+        ('qrnet', {'backbone.gates.2.spatial.V': None}, r'missing \(backbone.gates.2.spatial.V\)'),
         ('qrnet', {'backbone.norm3.bias': None}, r'1 tensors are missing \(backbone.norm3.bias\)'),
         ('qrnet', {'distiller.weight': EXTRA}, r'have no place \(distiller.weight\).*--config'),
         ('transvg', {'bbox_head.text_proj.bias': EXTRA}, r'is \(1,\), the model has \(256,\)'),
@@ -137,13 +132,16 @@ def test_what_does_not_fit_is_refused(states, converter, tmp_path, model, change
 
 def test_models_without_counterpart_are_refused(make_state, converter, tmp_path, repository):
     """With the config of the model at hand, the official code is what does not fit."""
-    config = tmp_path / 'no_gates.py'
+    config = tmp_path / 'rank.py'
     config.write_text(
         f"_base_ = '{repository}/configs/qrnet/qrnet_swin_refcoco.py'\n"
-        'model = dict(neck=dict(gate_cfg=dict(use_channel=False)))\n'
+        'model = dict(neck=dict(gate_cfg=dict(rank=8)))\n'
     )
     source = save(make_state(config), tmp_path / 'source.pth')
-    with pytest.raises(ValueError, match='both gates at every place.*neck.gates.0.channel_mlp.0.V'):
+    with pytest.raises(
+        ValueError,
+        match="official code has .*'neck.gate_cfg.rank': 30.*this model {'neck.gate_cfg.rank': 8}",
+    ):
         converter.convert(source, str(tmp_path / 'out.pth'), config=str(config))
     config.write_text(
         f"_base_ = '{repository}/configs/transvg/transvg_r50_refcoco.py'\n"

@@ -62,19 +62,6 @@ QRNET: Table = [*((f'visumodel.{official}', ours) for official, ours in GATES + 
 # Counters and index buffers that some versions of torch and transformers write; models compute them.
 INDEX_BUFFERS = r'.*\.(num_batches_tracked|position_ids|relative_position_index)'
 
-# Prefixes in the order in which the official code writes its tensors.
-_OFFICIAL_ORDER = [
-    'visumodel.transformer.',
-    'visumodel.backbone.patch_embed.',
-    *(
-        f'visumodel.backbone.layers.{i}.{part}.'
-        for i in range(4)
-        for part in ('blocks', 'qdatt', 'downsample.reduction', 'downsample.norm')
-    ),
-    'visumodel.',
-    *(official.split('.')[0] for official, _ in _GROUNDING),
-]
-
 
 def rename(
     source: State,
@@ -164,15 +151,6 @@ def add_position_index(state: State) -> State:
             index = offset[:, None, :, None] * size + offset[None, :, None, :]
             complete[name.replace('_bias_table', '_index')] = index.flatten(2).flatten(0, 1)
     return complete
-
-
-def in_official_order(state: State) -> State:
-    """Sort tensors by the parts of the official models; within one they keep their order."""
-
-    def rank(name: str) -> int:
-        return next(i for i, prefix in enumerate(_OFFICIAL_ORDER) if name.startswith(prefix))
-
-    return {name: state[name] for name in sorted(state, key=rank)}
 
 
 def some(names: list[str], limit: int = 5) -> str:

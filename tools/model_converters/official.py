@@ -142,10 +142,11 @@ def load_official(
         with allow([argparse.Namespace]):
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
+        foreign = re.search(r'GLOBAL (\S+)', str(error))
         raise ValueError(
-            f'{path} holds more than tensors and an argparse.Namespace, or is no checkpoint, so it '
-            f'was not loaded: {str(error).splitlines()[0]} Get the file from its authors again, '
-            'and use torch >= 2.5 here.'
+            f'{path} holds more than tensors and an argparse.Namespace '
+            f'({foreign[1] if foreign else "or is no checkpoint"}), so it was not loaded: reading '
+            'that could run foreign code. Ask its authors for a plain state dict.'
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(

@@ -13,7 +13,6 @@ from names import (
     INDEX_BUFFERS,
     QRNET,
     State,
-    add_position_index,
     rename,
     reorder_patch_merging,
 )
@@ -48,6 +47,8 @@ def diagnose(converted: State) -> str:
     """Whether the first channel layers are at 0, where the official training leaves them."""
     names = [name for name in converted if name.endswith('channel_mlp.0.V')]
     moved = [name for name in names if converted[name].any()]
+    if not names:
+        return 'no channel gates'
     if not moved:
         return (
             f'first channel layer of {len(names)} gates: V is 0, as the official training leaves it'
@@ -75,12 +76,14 @@ def convert(
     """
     official, facts = load_official(source)
     model_cfg = model_config(config or QRNET_RECIPE)
+    if model_cfg.type != 'QRNet':
+        raise ValueError(f'--config {config} is a {model_cfg.type}; give one of QRNet')
     with naming(source):
         converted, ignored = convert_state_dict(official)
         wanted = max_query_len or (model_cfg.bbox_head.max_query_len if config else None)
         length = fit_query_length(converted, model_cfg, wanted)
         check_against_model(converted, model_cfg)
-    converted = add_position_index(reorder_patch_merging(converted))
+    converted = reorder_patch_merging(converted)
     save_converted(converted, source, destination, max_query_len=length, **facts)
     why = 'unused RPN head, index buffers, which are computed anew'
     text = report(official, ignored, f', text length {length}', why, depth=2)

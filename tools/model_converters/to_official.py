@@ -3,12 +3,14 @@
     python tools/model_converters/to_official.py work_dirs/.../best.pth TransVG_unc.pth
 
 The reverse of transvg.py and qrnet.py, bit for bit. The model is recognised by its tensors. One
-that the official code cannot build, such as a QRNet without gates, is refused. Options that leave
-no trace in the tensors (pre_norm, constant_text) must be as released; this tool cannot see them.
+that the official code cannot build is refused. Options that leave no trace in the tensors are taken
+from the config.
 """
 
 import argparse
-import re
+from operator import attrgetter
+
+from mmengine.config import ConfigDict
 
 # The folder of a script comes first on Python's path.
 from names import (
@@ -17,7 +19,6 @@ from names import (
     TRANSVG,
     State,
     add_position_index,
-    in_official_order,
     rename,
     reorder_patch_merging,
     some,
@@ -40,7 +41,6 @@ REMEDY = (
     'Pass --config with the config that it was trained with. Parts that TransVG and QRNet do not '
     'have in the official code cannot be converted.'
 )
-GATE = ('channel_mlp.0.V', 'channel_mlp.1.V', 'spatial.V')
 
 
 def is_qrnet(state: State) -> bool:
@@ -60,21 +60,21 @@ def is_qrnet(state: State) -> bool:
     )
 
 
-def check_gates(state: State) -> None:
-    """Raise ValueError if gates that every released QRNet has are switched off."""
-    stages = len({match[1] for n in state if (match := re.match(r'backbone\.stages\.(\d+)\.', n))})
-    sites = [f'backbone.gates.{i}' for i in range(stages)]
-    sites += [f'neck.gates.{i}' for i in range(stages - 1)]
-    missing = [name for site in sites for end in GATE if (name := f'{site}.{end}') not in state]
-    if missing:
-        raise ValueError(
-            f'the official QRNet has both gates at every place, this model lacks {some(missing)}; '
-            'train with gate_cfg.use_channel=True and use_spatial=True.'
-        )
+def check_released_form(model_cfg: dict) -> None:
+    """Raise ValueError if the model has options that the official code does not know."""
+    released = {'bbox_head.num_heads': 8}
+    if model_cfg.type == 'QRNet':
+        for part in ('backbone', 'neck'):
+            released.update({f'{part}.gate_cfg.rank': 30, f'{part}.gate_cfg.reduction': 16})
+    options = ConfigDict(model_cfg)
+    found = {name: attrgetter(name)(options) for name in released}
+    wrong = {name: value for name, value in found.items() if value != released[name]}
+    if wrong:
+        raise ValueError(f'the official code has {released}, this model {wrong}')
 
 
 def convert_state_dict(state: State) -> tuple[State, list[str]]:
-    """The official names, order and layout of a model's tensors, and the names left out.
+    """The official names and layout of a model's tensors, and the names left out.
 
     Args:
         state (dict): Tensors that have the shapes of a model.
@@ -87,7 +87,7 @@ def convert_state_dict(state: State) -> tuple[State, list[str]]:
     renamed, ignored = rename(
         state, table, INDEX_BUFFERS, f'the official {model}', advice, inverse=True
     )
-    return in_official_order(add_position_index(renamed)), ignored
+    return add_position_index(renamed), ignored
 
 
 def convert(source: str, destination: str, config: str | None = None) -> str:
@@ -105,13 +105,12 @@ def convert(source: str, destination: str, config: str | None = None) -> str:
     """
     state, meta = read_checkpoint(source)
     with naming(source):
-        if is_qrnet(state):
-            check_gates(state)
         recipe = QRNET_RECIPE if is_qrnet(state) else transvg_recipe(state)
         model_cfg = model_config(config or recipe)
         wanted = model_cfg.bbox_head.max_query_len if config else None
         length = fit_query_length(state, model_cfg, wanted)
         check_against_model(state, model_cfg, remedy=REMEDY)
+        check_released_form(model_cfg)
         official, ignored = convert_state_dict(state)
     known = facts(meta)
     if 'epoch' in known and 'converted_from' not in meta:

@@ -6,9 +6,8 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr=1e-4, weight_decay=1e-4
-    ),  # on all parameters, norms and biases too
+    # Weight decay is on all parameters, norms and biases too.
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
     constructor='GroupOptimWrapperConstructor',
     paramwise_cfg=dict(
         groups=dict(

@@ -102,7 +102,8 @@ class GroupOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for unmatched in self._group_of.keys() - matched:
             raise ValueError(
                 f'prefix {unmatched!r} of paramwise_cfg.groups.{self._group_of[unmatched]} covers '
-                'no parameter. The top-level modules of the model are '
+                'no parameter; take it out of the group if that part is switched off. The top-level '
+                'modules of the model are '
                 f'{[name for name, _ in module.named_children()]}.'
             )
         for name, tensors in members.items():

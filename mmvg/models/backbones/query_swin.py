@@ -29,16 +29,16 @@ class QueryModulatedSwin(SwinTransformer):
         *args,
         text_channels: int = 768,
         gate_cfg: dict | None = None,
-        strides: tuple = (4, 2, 2, 2),
         **kwargs,
     ) -> None:
-        with torch.device(
-            'cpu'
-        ):  # mmdet reads its drop path rates off a tensor: impossible on meta
-            super().__init__(*args, strides=strides, **kwargs)
+        # mmdet reads its drop path rates off a tensor, which the meta device does not allow.
+        with torch.device('cpu'):
+            super().__init__(*args, **kwargs)
         self.to(torch.empty(0).device)
         self.text_channels = text_channels
-        self.stride = math.prod(strides)
+        merges = [stage.downsample for stage in self.stages if stage.downsample is not None]
+        self.stride = self.patch_embed.projection.stride[0]
+        self.stride *= math.prod(merge.sampler.stride[0] for merge in merges)
         self.gates = ModuleList(
             QueryDynamicAttention(channels, text_channels, **(gate_cfg or {}))
             for channels in self.num_features
@@ -50,7 +50,7 @@ class QueryModulatedSwin(SwinTransformer):
         return self
 
     def init_weights(self) -> None:
-        """Initialise as released, then read ``init_cfg.checkpoint`` if one is given.
+        """Initialise as released, then read ``init_cfg.checkpoint`` as mmdet's Swin does.
 
         Every linear layer, those of the gates included, starts as truncated N(0, 0.02). Recipes
         read the weights of a detector by ``load_from`` afterwards.
@@ -63,38 +63,7 @@ class QueryModulatedSwin(SwinTransformer):
             elif hasattr(module, 'relative_position_bias_table'):
                 trunc_normal_(module.relative_position_bias_table, std=0.02)
         if self.init_cfg is not None:
-            self._load_pretrained(self.init_cfg['checkpoint'])
-
-    def _load_pretrained(self, path: str) -> None:
-        """mmdet's loading, which itself says nothing of layers that the file does not have."""
-
-        def check(_: nn.Module, keys) -> None:
-            missing = [k for k in keys.missing_keys if k.startswith(('patch_embed.', 'stages.'))]
-            missing = [k for k in missing if not k.endswith('relative_position_index')]
-            if missing:
-                raise ValueError(f'it lacks {len(missing)} tensors of Swin, such as {missing[0]}')
-
-        handle = self.register_load_state_dict_post_hook(check)
-        try:
             super().init_weights()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f'backbone.init_cfg.checkpoint: {path} does not exist; correct the path, or convert a '
-                'Swin detector with tools/model_converters/swin_mask_rcnn.py and give it as load_from'
-            ) from error
-        except (IndexError, ValueError, RuntimeError) as error:
-            reason = (
-                str(error).splitlines()[:2][-1].strip()
-            )  # torch's first line only names the class
-            if isinstance(error, IndexError):
-                reason = 'it has no tensors of a backbone'
-            raise ValueError(
-                f'backbone.init_cfg.checkpoint {path} does not fit: {reason}; use a Swin of the '
-                'configured size, and set backbone.convert_weights=True if (and only if) the file has '
-                'the names of the original Swin'
-            ) from error
-        finally:
-            handle.remove()
 
     def forward(
         self, images: Tensor, text: Tensor, image_index: Tensor | None = None

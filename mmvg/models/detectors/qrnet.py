@@ -28,7 +28,12 @@ class QRNet(TransVG):
         super().__init__(*args, **kwargs)
         self.constant_text = constant_text
         for part in ('backbone', 'neck'):
-            width = getattr(self, part).text_channels
+            width = getattr(getattr(self, part), 'text_channels', None)
+            if width is None:
+                raise ValueError(
+                    f'the {part} of QRNet must take the text: use QueryModulatedSwin and '
+                    'QueryModulatedFPN, or TransVG for parts that do not'
+                )
             if width != self.language_model.embed_dims:
                 raise ValueError(
                     f'the language model gives {self.language_model.embed_dims} channels, the gates '
@@ -40,9 +45,7 @@ class QRNet(TransVG):
         ``visual_padding_mask`` Q x N."""
         images, image_index = inputs['images'], inputs['image_index']
         self._check_canvas(*images.shape[-2:])
-        # K >= 1 queries per image, in the order of the images: as many queries as images are one each.
-        shared = image_index if len(text) > len(images) else None
-        pyramid = self.neck(self.backbone(images, text, shared), text)
+        pyramid = self.neck(self.backbone(images, text, image_index), text)
         return self.visual_encoder(pyramid, inputs['image_padding_mask'], image_index)
 
     def _check_canvas(self, height: int, width: int) -> None:

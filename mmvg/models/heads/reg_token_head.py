@@ -24,6 +24,8 @@ class RegTokenHead(BaseModule):
             transformer, see :class:`TransformerEncoder`.
         max_query_len (int): L, rows of text positions, [CLS] and [SEP] included.
         num_visual_tokens (int): N, rows of visual positions.
+        learnable_vls (bool): Ours: a learnable visual summary token after [REG], always visible,
+            with a position row of its own (EpmVG's [VLS] in reading b, spec 3.2 A1).
         text_gain (float): Factor on the initial text projection. 1 is TransVG's. Ours: with few
             tokens and no pre-training the text drowns among the visual tokens, and a larger
             factor can shorten the initial plateau.
@@ -45,6 +47,7 @@ class RegTokenHead(BaseModule):
         with_cp: bool = False,
         max_query_len: int = 20,
         num_visual_tokens: int = 400,
+        learnable_vls: bool = False,
         text_gain: float = 1.0,
         loss_bbox: OptConfigType = None,
         loss_giou: OptConfigType = None,
@@ -58,9 +61,12 @@ class RegTokenHead(BaseModule):
             self.text_proj.weight.mul_(text_gain)
             self.text_proj.bias.mul_(text_gain)
         self.reg_token = nn.Parameter(torch.randn(1, embed_dims))
+        self.num_special = 1 + learnable_vls
         self.vl_pos_embed = nn.Parameter(
-            torch.randn(1 + max_query_len + num_visual_tokens, embed_dims)
+            torch.randn(self.num_special + max_query_len + num_visual_tokens, embed_dims)
         )
+        if learnable_vls:
+            self.vls_token = nn.Parameter(torch.randn(1, embed_dims))
         self.fusion = TransformerEncoder(
             embed_dims, num_layers, num_heads, feedforward_channels, dropout, pre_norm, with_cp
         )
@@ -72,8 +78,8 @@ class RegTokenHead(BaseModule):
         if visual_len != self.num_visual_tokens:
             raise ValueError(
                 f'the image gives {visual_len} visual tokens but the head has positions for '
-                f'{self.num_visual_tokens}; set num_visual_tokens to (canvas / stride) squared, and use '
-                'the same canvas in every pipeline'
+                f'{self.num_visual_tokens}; use the canvas that the model is meant for in every '
+                f'pipeline, or set num_visual_tokens={visual_len}'
             )
         if text_len > self.max_query_len:
             raise ValueError(
@@ -111,17 +117,24 @@ class RegTokenHead(BaseModule):
         visual = self.visual_proj(visual_tokens)
         if image_index is not None:
             visual, visual_padding_mask = visual[image_index], visual_padding_mask[image_index]
-        reg = self.reg_token.to(text.dtype).expand(num_queries, 1, -1)
-        reg_pos, text_pos, visual_pos = self.vl_pos_embed.split(
-            [1, self.max_query_len, self.num_visual_tokens]
+        special = self.reg_token
+        if self.num_special == 2:
+            special = torch.cat([special, self.vls_token])
+        special = special.to(text.dtype).expand(num_queries, -1, -1)
+        special_pos, text_pos, visual_pos = self.vl_pos_embed.split(
+            [self.num_special, self.max_query_len, self.num_visual_tokens]
         )
-        tokens = torch.cat([reg, text, visual], dim=1)
-        pos = torch.cat([reg_pos, text_pos[:text_len], visual_pos])[None].to(tokens.dtype)
-        mask = torch.cat(
-            [text_padding_mask.new_zeros(num_queries, 1), text_padding_mask, visual_padding_mask],
-            dim=1,
-        )
+        tokens = torch.cat([special, text, visual], dim=1)
+        pos = torch.cat([special_pos, text_pos[:text_len], visual_pos])[None].to(tokens.dtype)
+        visible = text_padding_mask.new_zeros(num_queries, self.num_special)
+        mask = torch.cat([visible, text_padding_mask, visual_padding_mask], dim=1)
         return self.fusion(tokens, pos, mask, rows=1)[:, 0]
+
+    def sequence_parts(self, length: int) -> dict[str, slice]:
+        """Where the parts of a fused sequence of ``length`` tokens lie."""
+        start, stop = self.num_special, length - self.num_visual_tokens
+        parts = dict(reg=slice(0, 1), text=slice(start, stop), visual=slice(stop, length))
+        return {**parts, 'vls': slice(1, 2)} if self.num_special == 2 else parts
 
     def forward(self, **tokens: Tensor) -> Tensor:
         """Boxes of the queries, Q x 4, normalised cxcywh, float32. Arguments: :meth:`fuse`."""
@@ -162,9 +175,9 @@ class RegTokenHead(BaseModule):
         if pos is not None and len(pos) != len(self.vl_pos_embed):
             raise ValueError(
                 f'the checkpoint has {len(pos)} fusion positions, this model has '
-                f'{len(self.vl_pos_embed)} (1 + max_query_len {self.max_query_len} + '
+                f'{len(self.vl_pos_embed)} ({self.num_special} + max_query_len {self.max_query_len} + '
                 f'{self.num_visual_tokens} visual tokens); if both use the same canvas, the checkpoint '
-                f'was trained with max_query_len {len(pos) - 1 - self.num_visual_tokens}: set that in '
-                'the config (RefCOCOg: 40, others: 20)'
+                f'was trained with max_query_len {len(pos) - self.num_special - self.num_visual_tokens}'
+                ': set that in the config (RefCOCOg: 40, others: 20)'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -38,6 +38,11 @@ class PyramidVisualEncoder(BaseModule):
         Returns:
             dict: ``visual_tokens`` Q x N x C and ``visual_padding_mask`` Q x N (True = padding).
         """
+        if len(pyramid) != len(self.level_embed):
+            raise ValueError(
+                f'the neck gives {len(pyramid)} levels, the visual encoder has embeddings for '
+                f'{len(self.level_embed)}; set visual_encoder.num_levels to neck.num_outs'
+            )
         tokens, masks = [], []
         for level, embedding in list(zip(pyramid, self.level_embed, strict=True))[-self.num_used :]:
             tokens.append(level.flatten(2).transpose(1, 2) + embedding.to(level.dtype))
