@@ -22,6 +22,10 @@ _ORIGIN = {
         'a TransVG index file, e.g. unc/unc_val.pth of the archive data.tar',
         'the data section of github.com/djiajunustc/TransVG',
     ),
+    'pictures': (
+        'the folder of the COCO train2014 pictures (13 GB)',
+        'cocodataset.org/#download',
+    ),
 }
 
 
@@ -114,7 +118,8 @@ class ReferringExpressionDataset(GroundingDataset):
     # --- REFER layout
 
     def _load_refer(self, path: str) -> list[dict]:
-        refs = load_refs(_existing(path, 'refs'))
+        _require((path, 'refs'), (self.instances_file, 'instances'), (self._image_dir, 'pictures'))
+        refs = load_refs(path)
         if not isinstance(refs, list) or not all(isinstance(r, dict) for r in refs):
             raise ValueError(
                 f'{path} is not a refs pickle: it holds {_kind(refs)} where a list of dicts '
@@ -139,7 +144,8 @@ class ReferringExpressionDataset(GroundingDataset):
             )
 
     def _load_instances(self) -> tuple[dict, dict]:
-        path = _existing(self.instances_file, 'instances')
+        path = self.instances_file
+        _require((path, 'instances'), (self._image_dir, 'pictures'))
         try:
             with open(path, encoding='utf-8') as f:
                 content = json.load(f)
@@ -187,7 +193,8 @@ class ReferringExpressionDataset(GroundingDataset):
     # --- TransVG layout
 
     def _load_index(self, path: str) -> list[dict]:
-        rows = load_torch_index(_existing(path, 'index'))
+        _require((path, 'index'), (self._image_dir, 'pictures'))
+        rows = load_torch_index(path)
         if not isinstance(rows, list):
             raise ValueError(
                 f'{path} is not a TransVG index file: it holds {_kind(rows)} where a list of '
@@ -251,11 +258,20 @@ def _kind(value: Any) -> str:
     return f'a {type(value).__name__}{size}'
 
 
-def _existing(path: str, part: str) -> str:
-    if not osp.isfile(path):
-        what, where = _ORIGIN[part]
-        raise FileNotFoundError(
-            f'{path} does not exist. It should be {what}; get it from {where}, or '
-            'correct data_root and the file name in the dataset config'
+def _require(*files: tuple[str, str]) -> None:
+    """Raise unless the first file is there, naming absent others, which are needed later, beside it:
+    what they should be and where they come from."""
+    absent = [
+        (path, part)
+        for path, part in files
+        if not (osp.isdir(path or '.') if part == 'pictures' else osp.isfile(path))
+    ]
+    if files[0] not in absent:
+        return
+    raise FileNotFoundError(
+        '\n'.join(
+            f'{path} does not exist. It should be {_ORIGIN[part][0]}; get it from '
+            f'{_ORIGIN[part][1]}, or correct data_root and the names in the dataset config'
+            for path, part in absent
         )
-    return path
+    )

@@ -1,7 +1,13 @@
-from .hooks import EpochSeedHook, QueryVisualizationHook, ResumableCheckpointHook
+from .hooks import (
+    CLIPDistillationHook,
+    EpochSeedHook,
+    QueryVisualizationHook,
+    ResumableCheckpointHook,
+)
 from .optim import GroupOptimWrapperConstructor
 
 __all__ = [
+    'CLIPDistillationHook',
     'EpochSeedHook',
     'GroupOptimWrapperConstructor',
     'QueryVisualizationHook',

@@ -4,6 +4,8 @@ from .detectors import *  # noqa: F401,F403
 from .heads import *  # noqa: F401,F403
 from .language_models import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403
+from .losses import *  # noqa: F401,F403
 from .necks import *  # noqa: F401,F403
+from .teachers import *  # noqa: F401,F403
 
 __all__ = ['GroundingDataPreprocessor']

@@ -166,6 +166,25 @@ def test_transvg_missing_file_says_what_and_where(tmp_path):
         ReferringExpressionDataset(str(tmp_path / 'unc_val.pth'), layout='transvg')
 
 
+def test_refer_missing_files_are_named_at_once(refer, tmp_path):
+    arguments = dict(
+        data_root=str(tmp_path / 'none'),
+        instances_file='instances.json',
+        data_prefix=dict(img='train2014/'),
+        split='train',
+    )
+    with pytest.raises(FileNotFoundError) as caught:
+        ReferringExpressionDataset('refs(unc).p', **arguments)
+    lines = str(caught.value).splitlines()
+    assert [line.split(' does not exist')[0].split('none/')[1] for line in lines] == [
+        'refs(unc).p',
+        'instances.json',
+        'train2014/',
+    ]
+    assert 'cocodataset.org' in lines[2]
+    assert len(refer()) > 0  # annotations can be used without the pictures
+
+
 @pytest.mark.parametrize(
     'bad',
     [

@@ -19,9 +19,28 @@ CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'transvg' / 'transvg_
 GLOBAL_BATCH, BATCHES, EPOCHS = 4, 3, 2
 
 
-def tiny_config(work_dir, world_size):
+TEACHER = dict(
+    type='OpenCLIPTeacher',
+    config=dict(
+        embed_dim=64,
+        vision_cfg=dict(image_size=32, patch_size=16, width=32, layers=1, head_width=16),
+        text_cfg=dict(
+            context_length=20, vocab_size=64, width=32, heads=2, layers=1, pool_type='eos', eos_id=3
+        ),
+    ),
+    pretrained=None,
+    tokenizer='builtin:shapes',
+    trainable=True,
+)
+
+
+def tiny_config(work_dir, world_size, distil=False):
     """The Shapes default with few scenes; batch statistics off, as they differ with the batch."""
     cfg = Config.fromfile(CONFIG)
+    if distil:
+        cfg.default_hooks.distillation = dict(
+            type='CLIPDistillationHook', teacher=TEACHER, teacher_lr=0.1
+        )
     cfg.work_dir = str(work_dir)
     cfg.log_level = 'ERROR'
     cfg.model.backbone.norm_eval = True
@@ -56,8 +75,8 @@ def start_runner(cfg, rank, world_size, port):
     return Runner.from_cfg(cfg)
 
 
-def train(work_dir, rank, world_size, port):
-    start_runner(tiny_config(work_dir, world_size), rank, world_size, port).train()
+def train(work_dir, rank, world_size, port, distil):
+    start_runner(tiny_config(work_dir, world_size, distil), rank, world_size, port).train()
 
 
 def evaluate(work_dir, rank, world_size, port, sizes):
@@ -99,14 +118,15 @@ def launch(processes, target, work_dir, world_size, *args):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
-def test_two_processes_train_as_one(tmp_path, processes):
+@pytest.mark.parametrize('distil', [False, True])
+def test_two_processes_train_as_one(tmp_path, processes, distil):
     checkpoints = []
     for world_size in (1, 2):
         work_dir = tmp_path / str(world_size)
-        launch(processes, train, work_dir, world_size)
+        launch(processes, train, work_dir, world_size, distil)
         checkpoints.append(load_checkpoint(str(work_dir / f'epoch_{EPOCHS}.pth')))
-    one, two = (checkpoint['state_dict'] for checkpoint in checkpoints)
-    assert one.keys() == two.keys()
+    one, two = ({**c['state_dict'], **c.get('distillation_teacher', {})} for c in checkpoints)
+    assert one.keys() == two.keys() and ('clip.logit_scale' in one) == distil
     for name, tensor in one.items():
         torch.testing.assert_close(
             two[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f'{name}: {text}'

@@ -1,3 +1,4 @@
+from .add_teacher_view import AddTeacherView
 from .flip_with_text import FlipWithText
 from .load_grounding_image import LoadGroundingImage
 from .load_query_annotations import LoadQueryAnnotations
@@ -11,6 +12,7 @@ from .resize_side import ResizeSide
 from .tokenize_queries import TokenizeQueries
 
 __all__ = [
+    'AddTeacherView',
     'FlipWithText',
     'LoadGroundingImage',
     'LoadQueryAnnotations',

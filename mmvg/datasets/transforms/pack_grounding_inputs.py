@@ -20,6 +20,8 @@ META_KEYS = (
     'query_token_ids',
     'dataset_name',
     'text',
+    'teacher_view',
+    'teacher_key',
 )
 
 

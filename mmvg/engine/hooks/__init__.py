@@ -1,5 +1,11 @@
+from .clip_distillation_hook import CLIPDistillationHook
 from .epoch_seed_hook import EpochSeedHook
 from .query_visualization_hook import QueryVisualizationHook
 from .resumable_checkpoint_hook import ResumableCheckpointHook
 
-__all__ = ['EpochSeedHook', 'QueryVisualizationHook', 'ResumableCheckpointHook']
+__all__ = [
+    'CLIPDistillationHook',
+    'EpochSeedHook',
+    'QueryVisualizationHook',
+    'ResumableCheckpointHook',
+]

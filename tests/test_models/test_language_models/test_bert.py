@@ -85,6 +85,15 @@ def test_layers_can_be_dropped(folder):
     assert torch.allclose(encoder.eval()(ids, mask)['text_tokens'], expected, atol=1e-6)
 
 
+def test_weights_can_be_looked_for_before_they_are_needed(folder, tmp_path):
+    BertEncoder(pretrained=None, config=CONFIG).check_pretrained()
+    BertEncoder(pretrained=str(folder)).check_pretrained()
+    (tmp_path / 'empty').mkdir()
+    for source in (tmp_path / 'nowhere', tmp_path / 'empty'):
+        with pytest.raises(FileNotFoundError, match='MMVG_TEXT_MODEL'):
+            BertEncoder(pretrained=str(source), config=CONFIG).check_pretrained()
+
+
 def test_missing_and_unfitting_weights_are_explained(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match='text_model'):
         BertEncoder(pretrained=str(tmp_path / 'nowhere')).init_weights()

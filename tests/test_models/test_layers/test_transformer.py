@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -45,6 +47,24 @@ def test_positions_reach_queries_and_keys_but_not_values():
     expected = attention(x + pos, x + pos, x, key_padding_mask=mask)[0]
     out = layer.self_attn(x + pos, x + pos, x, ~mask[:, None, None])
     assert torch.allclose(out, expected, atol=1e-6)
+
+
+def plain_layer(layer, x, pos, mask):
+    """One layer of DETR from torch's own parts: positions on queries and keys, norms after."""
+    attention = nn.MultiheadAttention(32, 4, batch_first=True)
+    attention.load_state_dict(layer.self_attn.state_dict())
+    x = layer.norm1(x + attention(x + pos, x + pos, x, key_padding_mask=mask)[0])
+    return layer.norm2(x + layer.linear2(layer.linear1(x).relu()))
+
+
+def test_equals_detrs_encoder_with_positions_and_mask():
+    """P6: positions enter every layer anew, and no norm follows the last one."""
+    model = encoder(dropout=0.0)
+    x, pos, mask = tokens()
+    expected = x
+    for layer in model.layers:
+        expected = plain_layer(layer, expected, pos, mask)
+    assert torch.allclose(model(x, pos, mask), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('pre_norm', [False, True])
@@ -121,3 +141,31 @@ def test_sine_positions_count_valid_tokens_only():
     assert torch.allclose(positions(mask)[..., 3:7, 2:7], plain, atol=1e-6)
     y = torch.tensor(2 / (4 + 1e-6) * 2 * torch.pi)
     assert torch.allclose(plain[0, :2, 1, 0], torch.stack([y.sin(), y.cos()]), atol=1e-6)
+
+
+def plain_positions(mask, channels):
+    """DETR's sine positions of one mask, number by number (spec 1.5)."""
+    seen, out = ~mask, torch.zeros(2 * channels, *mask.shape)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            counts = (seen[: y + 1, x], seen[:, x]), (seen[y, : x + 1], seen[y])
+            for axis, (until, line) in enumerate(counts):
+                angle = 2 * math.pi * until.sum().item() / (line.sum().item() + 1e-6)
+                for i in range(channels):
+                    wave = math.sin if i % 2 == 0 else math.cos
+                    place = wave(angle / 10000 ** (2 * (i // 2) / channels))
+                    out[axis * channels + i, y, x] = place
+    return out
+
+
+def test_sine_positions_equal_their_definition():
+    """P5: rectangles anywhere; their rows and columns outside are padding throughout."""
+    positions = DETRVisualEncoder(embed_dims=32, num_layers=0).positions
+    generator = torch.Generator().manual_seed(3)
+    masks = torch.ones(4, 9, 7, dtype=torch.bool)
+    for mask in masks:
+        top, left = torch.randint(0, 4, (2,), generator=generator)
+        height, width = torch.randint(1, 5, (2,), generator=generator)
+        mask[top : top + height, left : left + width] = False
+    expected = torch.stack([plain_positions(mask, 16) for mask in masks])
+    assert torch.allclose(positions(masks), expected, atol=2e-6)
