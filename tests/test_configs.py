@@ -1,6 +1,7 @@
 """Every config is built, and the recipes say what the specification says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,10 @@ from mmdet.registry import (
 )
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.optim import OptimWrapper
 
 from mmvg.models.detectors import QRNet
+from mmvg.text import build_tokenizer
 
 ROOT = Path(__file__).parents[1] / 'configs'
 DETECTORS = {  # give a grounder its initial visual weights
@@ -26,8 +29,10 @@ DETECTORS = {  # give a grounder its initial visual weights
     ROOT / 'qrnet/fcos_swin_shapes.py': ROOT / 'qrnet/qrnet_shapes.py',
 }
 LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts and p not in DETECTORS)
-TRANSVG = [p for p in LEAVES if p.stem.startswith(('transvg_r50_ref', 'transvg_r101_ref'))]
-QRNET = [p for p in LEAVES if p.stem.startswith('qrnet_swin')]
+TRANSVG = sorted((ROOT / 'transvg').glob('transvg_r[0-9]*_refcoco*.py'))
+QRNET = sorted((ROOT / 'qrnet').glob('qrnet_swin*.py'))
+EPMVG = sorted((ROOT / 'epmvg').glob('*_refcoco*.py'))
+ABLATIONS = sorted((ROOT / 'epmvg/ablations').glob('*.py'))
 SPLITS = {
     'refcoco': ['val', 'testA', 'testB'],
     'refcocoplus': ['val', 'testA', 'testB'],
@@ -37,7 +42,7 @@ SPLITS = {
 
 
 def name(path):
-    return path.stem
+    return path.relative_to(ROOT).with_suffix('').as_posix()
 
 
 def load(path):
@@ -226,6 +231,164 @@ def test_qrnet_recipe_is_the_released_one_or_that_of_the_epmvg_text(path):
         assert cfg[key] == transvg[key]
 
 
+def flatten(value, prefix=''):
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key in value for k, v in flatten(value[key], f'{prefix}.{key}').items()}
+
+
+def changes(path, base):
+    """What ``path`` has that its base has not, by dotted keys; helper variables are left out."""
+    helpers = {'distillation', 'image_tap', 'text_tap', 'load', 'augment', 'train_pipeline'}
+    new, old = (
+        flatten({k: v for k, v in load(p).to_dict().items() if k not in helpers})
+        for p in (path, base)
+    )
+    assert set(old) <= set(new)
+    return {k.lstrip('.'): v for k, v in new.items() if k not in old or old[k] != v}
+
+
+@pytest.mark.parametrize('path', EPMVG, ids=name)
+def test_epmvg_is_its_baseline_and_the_distillation(path):
+    """Spec 3.1; all else, the schedule included, is the baseline's (spec 3.2, A18)."""
+    grounder, *_, data_set = path.stem.split('_')
+    baseline = dict(qrnet=f'qrnet/qrnet_swin_8xb8_{data_set}.py').get(
+        grounder, f'transvg/{path.stem}.py'
+    )
+    hook = 'default_hooks.distillation'
+    added = changes(path, ROOT / baseline)
+    assert all(key.startswith(f'{hook}.') for key in added)
+    assert load(path).default_hooks.distillation == dict(
+        type='CLIPDistillationHook',
+        teacher=dict(
+            type='OpenCLIPTeacher',
+            model_name='ViT-B-32-quickgelu',
+            pretrained='openai',
+            preproc='letterbox',
+        ),
+        view='augmented',
+        image_tap=dict(module='bbox_head.fusion', token='first_patch'),
+        text_tap=dict(module='bbox_head.fusion', token='cls'),
+        loss=dict(type='CosineDistillLoss'),
+        alpha=1.5,
+        beta=2.0,
+    )
+
+
+def taps(image, text, **keys):
+    return {'image_tap.module': image, 'text_tap.module': text, **keys}
+
+
+LOCATIONS = {
+    'loc2': taps('bbox_head.visual_proj', 'bbox_head.text_proj'),
+    'loc3': taps('visual_encoder', 'language_model'),
+    'loc4': taps('backbone', 'language_model.bert.embeddings'),
+}
+LEARNABLE = {'image_tap.token': 'learnable', 'model.bbox_head.learnable_vls': True}
+CHANGES = {  # spec 3.7; keys without 'model' are those of the hook
+    'l1': {'loss.type': 'L1DistillLoss'},
+    'img-only': {'beta': 0.0},
+    'txt-only': {'alpha': 0.0},
+    **LOCATIONS,
+    'unfrozen': {'teacher.trainable': True, 'teacher_lr': 1e-5},
+    'vls-learnable': LEARNABLE,
+    'vls-first-valid': {'image_tap.token': 'first_valid'},
+    'vls-mean-valid': {'image_tap.token': 'mean_valid'},
+    'lmcl': {'loss.type': 'LargeMarginDistillLoss'},
+    'smooth-l1': {'model.bbox_head.loss_bbox.type': 'SmoothL1Loss'},
+    'original-view': {'view': 'original'},
+    'qrnet-loc2': LOCATIONS['loc2'],
+    'qrnet-loc3': taps('neck', 'language_model', **{'image_tap.output': 3}),
+    'qrnet-loc4': LOCATIONS['loc4'],
+    'qrnet-vls-learnable': LEARNABLE,
+}
+
+
+@pytest.mark.parametrize('path', ABLATIONS, ids=name)
+def test_an_ablation_changes_what_its_row_says_and_nothing_else(path):
+    which = path.stem.removeprefix('epmvg_')
+    base = 'qrnet_swin_refcoco.py' if which.startswith('qrnet') else 'transvg_r50_refcoco.py'
+    found = changes(path, ROOT / 'epmvg' / base)
+    pipeline = found.pop('train_dataloader.dataset.pipeline', None)
+    assert found == {
+        key if key.startswith('model') else f'default_hooks.distillation.{key}': value
+        for key, value in CHANGES[which].items()
+    }
+    assert (pipeline is not None) == (which == 'original-view')
+    if pipeline is not None:
+        usual = load(ROOT / 'epmvg' / base).train_dataloader.dataset.pipeline
+        assert pipeline == [usual[0], dict(type='AddTeacherView', size=224), *usual[1:]]
+
+
+def test_every_ablation_has_a_config():
+    assert {p.stem.removeprefix('epmvg_') for p in ABLATIONS} == set(CHANGES)
+
+
+TINY_CLIP = dict(
+    embed_dim=64,
+    vision_cfg=dict(image_size=32, patch_size=8, width=32, layers=1, head_width=16),
+    text_cfg=dict(
+        context_length=16,
+        vocab_size=64,
+        width=32,
+        heads=2,
+        layers=1,
+        pool_type='eos',
+        eos_id=build_tokenizer('builtin:shapes').sep_id,
+    ),
+)
+
+
+def tiny_batch(model):
+    """Two generated pictures, each with all its queries, and what CLIP may see of them."""
+    pipeline = [
+        'LoadGroundingImage',
+        'AddTeacherView',
+        'LoadQueryAnnotations',
+        'PackGroundingInputs',
+    ]
+    pipeline = [dict(type=step) for step in pipeline]
+    pipeline.insert(-1, dict(type='TokenizeQueries', tokenizer='builtin:shapes', max_query_len=14))
+    dataset = DATASETS.build(
+        dict(type='ShapesGroundingDataset', split='train', num_scenes=2, pipeline=pipeline)
+    )
+    return model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [*ABLATIONS, *(ROOT / f'epmvg/{x}_refcoco.py' for x in ('transvg_r50', 'qrnet_swin'))],
+    ids=name,
+)
+def test_a_training_step_distils(path):
+    """The taps exist and the widths agree, whatever the location; nothing stays in the model."""
+    cfg = load(path)
+    model_cfg = shrink(cfg.model)
+    model_cfg.bbox_head.num_visual_tokens = 5 if model_cfg.type == 'QRNet' else 4
+    model = MODELS.build(model_cfg).train()
+    names = set(model.state_dict())
+    hook_cfg = cfg.default_hooks.distillation
+    hook_cfg.teacher.update(pretrained=None, config=TINY_CLIP, tokenizer='builtin:shapes')
+    hook = HOOKS.build(hook_cfg)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    runner = SimpleNamespace(
+        model=model, optim_wrapper=OptimWrapper(optimizer), param_schedulers=[], hooks=[hook]
+    )
+    hook.before_run(runner)
+    hook.before_train(runner)
+    losses = model(**tiny_batch(model), mode='loss')
+    weights = dict(image=hook_cfg.alpha, text=hook_cfg.beta)
+    terms = {f'loss_distill_{kind}' for kind, weight in weights.items() if weight}
+    assert {k for k in losses if 'loss' in k} == {'loss_bbox', 'loss_giou', *terms}
+    sum(losses[k] for k in terms).backward()
+    assert all(losses[k].isfinite() for k in losses)
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+    learns = [p.grad is not None for p in hook.teacher.parameters()]
+    assert any(learns) == hook_cfg.teacher.get('trainable', False)
+    hook.after_train(runner)
+    assert set(model.state_dict()) == names
+
+
 @pytest.mark.parametrize(
     'path, total, frozen',
     [
@@ -257,8 +420,12 @@ def test_every_recipe_is_in_a_metafile_that_the_index_imports():
         for entry in content['Models']:
             assert entry['In Collection'] in collections
             named[entry['Name']] = ROOT.parent / entry['Config']
-    assert all(path.is_file() and path.stem == name for name, path in named.items())
-    assert {p.stem for p in TRANSVG + QRNET} <= set(named)
+    # EpmVG's have the stems of their baselines.
+    assert all(
+        path.is_file() and name.removeprefix('epmvg_') == path.stem.removeprefix('epmvg_')
+        for name, path in named.items()
+    )
+    assert set(TRANSVG + QRNET + EPMVG + ABLATIONS) <= set(named.values())
 
 
 @pytest.mark.parametrize('path', DETECTORS, ids=name)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable, Iterator
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -9,7 +10,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmvg.apis import (
+    check_first_picture,
     check_initial_weights,
+    check_together,
     concise_errors,
     load_config,
     set_up_distribution,
@@ -80,6 +83,19 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.resume, cfg.load_from = True, checkpoint
 
 
+def start_up_checks(runner: Runner, cfg: Config) -> Iterator[Callable[[], object]]:
+    """All that a training can lack: initial weights, data, pretrained parts of model and hooks."""
+    if not cfg.get('resume'):
+        yield lambda: check_initial_weights(runner.model, cfg.get('load_from'))
+    # Both properties build their data sets on first access.
+    yield lambda: check_first_picture(runner.train_loop.dataloader.dataset)
+    if cfg.get('val_cfg'):
+        yield lambda: runner.val_loop
+    for part in (*runner.model.modules(), *runner.hooks):
+        if hasattr(part, 'check_pretrained'):
+            yield part.check_pretrained
+
+
 def main() -> None:
     args = parse_args()
     with concise_errors():
@@ -87,10 +103,7 @@ def main() -> None:
         apply_flags(cfg, args)
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        if not cfg.get('resume'):
-            check_initial_weights(runner.model, cfg.get('load_from'))
-        # Both properties build their data sets on first access: bad data is reported here.
-        _ = runner.train_loop, cfg.get('val_cfg') and runner.val_loop
+        check_together(start_up_checks(runner, cfg))
     runner.train()
 
 

@@ -5,12 +5,20 @@ from .checkpoint import (
     read_checkpoint,
 )
 from .grounding_inferencer import GroundingInferencer
-from .start_up import concise_errors, load_config, set_up_distribution
+from .start_up import (
+    check_first_picture,
+    check_together,
+    concise_errors,
+    load_config,
+    set_up_distribution,
+)
 
 __all__ = [
     'GroundingInferencer',
     'check_checkpoint_path',
+    'check_first_picture',
     'check_initial_weights',
+    'check_together',
     'concise_errors',
     'load_config',
     'load_weights',

@@ -71,7 +71,8 @@ def _hub_vocab(name: str) -> str:
         raise FileNotFoundError(
             f"tokenizer '{name}' is neither a folder with vocab.txt, nor a vocab.txt, nor could it be "
             'had from the Hugging Face hub; download vocab.txt of that model once and give its folder '
-            "(config variable text_model), or use 'builtin:shapes' for generated data"
+            '(environment variable MMVG_TEXT_MODEL or config variable text_model), or use '
+            "'builtin:shapes' for generated data"
         ) from e
 
 

@@ -1,6 +1,8 @@
 import argparse
 import json
 import re
+import runpy
+import sys
 
 import pytest
 import torch
@@ -151,6 +153,29 @@ def test_missing_initial_weights_are_explained(tiny, fail_tool, tmp_path):
         *('train.py', tiny, '--work-dir', tmp_path, '--cfg-options', 'load_from=swin.pth')
     )
     assert 'load_from: swin.pth does not exist' in message and 'swin_mask_rcnn.py' in message
+
+
+def test_the_front_page_command_names_all_that_it_lacks(repository, monkeypatch, capsys, tmp_path):
+    """No data, no initial weights, no hub: what is missing, where it goes and how to get it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    config, small = 'epmvg/qrnet_swin_refcoco', 'model.backbone.depths=[1,1,1,1]'
+    monkeypatch.setattr(sys, 'argv', ['train.py', config, '--cfg-options', small])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(repository / 'tools/train.py'), run_name='__main__')
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.split('error: several things are missing or wrong:\n')[1]
+    expected = [
+        'checkpoints/swin-s_mask-rcnn_refcoco.pth does not exist.*swin_mask_rcnn.py.*README',
+        r'data/coco/refcoco/refs\(unc\).p does not exist.*lichengunc/refer',
+        'data/coco/refcoco/instances.json does not exist.*lichengunc/refer',
+        'data/coco/train2014/ does not exist.*cocodataset.org',
+        "BERT weights 'bert-base-uncased' were not found.*MMVG_TEXT_MODEL",
+        "weights 'openai' of CLIP ViT-B-32-quickgelu could not be downloaded.*safetensors",
+    ]
+    assert len(lines.splitlines()) == len(expected)
+    for line, pattern in zip(lines.splitlines(), expected):
+        assert re.search(pattern, line), line
 
 
 def test_bad_data_is_explained_at_start_up(tiny, fail_tool, tmp_path):

@@ -7,6 +7,7 @@ Comparisons (--compare):
               or what depends on no query), or as K samples
     reg-row   inference: the last fusion layer computes the [REG] row only, or all rows
     train     training step (fp32): K queries as one sample, or as K samples
+    distil    training step of an EpmVG config: without and with its distillation, caches warm
     loading   data loading: an image decoded once for its K queries, or once per query
 
 Weights are random and, but for 'loading', so is the picture: neither changes the time.
@@ -17,12 +18,14 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, HOOKS, TRANSFORMS
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
@@ -51,14 +54,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def samples(inferencer: GroundingInferencer, args: argparse.Namespace, together: bool) -> dict:
-    """A batch of K queries on one random picture, as one sample or as K."""
+def samples(
+    inferencer: GroundingInferencer,
+    args: argparse.Namespace,
+    together: bool,
+    first: Callable[[dict], dict] = lambda record: record,
+) -> dict:
+    """A batch of K queries on one random picture, as one sample or as K.
+
+    ``first`` is a transform that comes before those of the test pipeline.
+    """
     image = np.random.RandomState(0).randint(0, 256, (*args.size, 3), dtype=np.uint8)
     groups = [[args.query] * args.num_queries] if together else [[args.query]] * args.num_queries
     packed = []
     for queries in groups:
         record = inferencer.loader(dict(img=image, img_path='random', queries=queries))
-        packed.append(inferencer.pipeline(record))
+        packed.append(inferencer.pipeline(first(record)))
         height, width = packed[-1]['inputs'].shape[-2:]
         box = torch.tensor([[width / 4, height / 4, width / 2, height / 2]])
         packed[-1]['data_samples'].gt_instances = InstanceData(bboxes=box.repeat(len(queries), 1))
@@ -111,6 +122,39 @@ def compare_train(cfg: Config, args: argparse.Namespace) -> list[Setting]:
     ]
 
 
+def compare_distil(cfg: Config, args: argparse.Namespace) -> list[Setting]:
+    """K samples of one query; without ``teacher.pretrained`` the teacher has random weights."""
+    inferencer = GroundingInferencer(cfg, device=args.device)
+    model = inferencer.model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    if 'distillation' not in cfg.default_hooks:
+        raise ValueError(
+            'distil needs a config with default_hooks.distillation, such as those of epmvg'
+        )
+    hook = HOOKS.build(cfg.default_hooks.distillation)
+    runner = SimpleNamespace(
+        model=model, optim_wrapper=OptimWrapper(optimizer), param_schedulers=[], _resume=False
+    )
+    hook.before_run(runner)
+    size = getattr(hook.teacher, 'image_size', None)
+    view = TRANSFORMS.build(dict(type='AddTeacherView', size=size))
+    batch = samples(inferencer, args, False, view)
+
+    def step(distil: bool) -> None:
+        if distil:
+            hook.before_train(runner)
+        losses = model(**model.data_preprocessor(batch, True), mode='loss')
+        optimizer.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        optimizer.step()
+        hook.after_train(runner)
+
+    return [
+        ('without distillation', partial(step, False)),
+        ('with distillation', partial(step, True)),
+    ]
+
+
 def compare_loading(cfg: Config, args: argparse.Namespace) -> list[Setting]:
     """Both settings load the same queries, those of the first images."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -142,6 +186,7 @@ COMPARISONS = {
     'queries': compare_queries,
     'reg-row': compare_reg_row,
     'train': compare_train,
+    'distil': compare_distil,
     'loading': compare_loading,
 }
 

@@ -5,6 +5,9 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor
 from transformers import BertConfig, BertModel
+from transformers.utils import cached_file
+
+_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 
 
 @MODELS.register_module()
@@ -62,6 +65,31 @@ class BertEncoder(BaseModule):
         """Width of the output features."""
         return self.bert.config.hidden_size
 
+    def check_pretrained(self) -> None:
+        """Find or download the pretrained weights, so that a training can say early what it lacks.
+
+        Raises:
+            FileNotFoundError: If they are neither in a local folder nor to be had from the hub.
+        """
+        problem = None
+        for name in _WEIGHTS if self.pretrained is not None else ():
+            try:
+                cached_file(self.pretrained, name)
+                return
+            except (OSError, ValueError) as e:
+                problem = e
+        if problem is not None:
+            raise self._not_found() from problem
+
+    def _not_found(self) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"BERT weights '{self.pretrained}' were not found, neither as a local folder nor on the "
+            'Hugging Face hub; put config.json, vocab.txt and model.safetensors (or '
+            'pytorch_model.bin) into a folder (they are at huggingface.co/google-bert/bert-base-uncased) '
+            'and set the environment variable MMVG_TEXT_MODEL, or the config variable text_model and '
+            'model.language_model.pretrained, to it'
+        )
+
     def init_weights(self) -> None:
         """Load the pretrained weights; random ones stay as ``BertModel`` made them.
 
@@ -77,12 +105,7 @@ class BertEncoder(BaseModule):
                 self.pretrained, config=self.bert.config, output_loading_info=True
             )
         except OSError as e:
-            raise FileNotFoundError(
-                f"BERT weights '{self.pretrained}' were not found, neither as a local folder nor on the "
-                'Hugging Face hub; put config.json, vocab.txt and model.safetensors (or '
-                'pytorch_model.bin) into a folder and set the config variable text_model, or the '
-                'environment variable MMVG_TEXT_MODEL, to it'
-            ) from e
+            raise self._not_found() from e
         except RuntimeError as e:
             raise ValueError(
                 f"BERT weights '{self.pretrained}' do not fit the configured architecture: {e}"
