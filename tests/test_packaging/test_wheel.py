@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 
 DATA = (
     'configs/_base_/default_runtime.py',
+    'configs/epmvg/shapes_clip.safetensors',
     'configs/qrnet/metafile.yml',
     'configs/qrnet/qrnet_swin_refcoco.py',
     'configs/transvg/metafile.yml',
@@ -60,11 +61,15 @@ def test_installed_wheel_imports_and_resolves_configs(archives, tmp_path):
     target = tmp_path / 'site'
     pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index']
     run(*pip, '--target', str(target), str(archives[1]))
-    (tmp_path / 'child.py').write_text("_base_ = 'mmvg::transvg/transvg_r50_refcoco.py'\n")
+    (tmp_path / 'child.py').write_text(
+        "_base_ = ['mmvg::transvg/transvg_r50_refcoco.py', 'mmvg::_base_/models/shapes_clip.py']\n"
+    )
     code = (
-        'import mmvg\n'
+        'import os, mmvg\n'
         'from mmengine.config import Config\n'
-        "print(mmvg.__file__, Config.fromfile('child.py').model.type)"
+        "cfg = Config.fromfile('child.py')\n"
+        'weights = os.path.realpath(cfg.shapes_clip.pretrained)\n'
+        'print(mmvg.__file__, cfg.model.type, weights, os.path.isfile(weights))'
     )
     printed = run(
         sys.executable,
@@ -73,4 +78,7 @@ def test_installed_wheel_imports_and_resolves_configs(archives, tmp_path):
         cwd=tmp_path,
         env={**os.environ, 'PYTHONPATH': str(target)},
     )
-    assert printed.splitlines()[-1].split() == [str(target / 'mmvg' / '__init__.py'), 'TransVG']
+    package = target / 'mmvg'
+    weights = package.resolve() / '.mim' / 'configs' / 'epmvg' / 'shapes_clip.safetensors'
+    expected = [str(package / '__init__.py'), 'TransVG', str(weights), 'True']
+    assert printed.splitlines()[-1].split() == expected
