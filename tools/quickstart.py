@@ -1,4 +1,4 @@
-"""Train TransVG on generated scenes, rate it beside its text-blind control, draw predictions."""
+"""Train EpmVG on generated scenes, rate it beside its text-blind control, draw predictions."""
 
 import argparse
 import sys
@@ -11,9 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmvg.apis import load_config, start_from
 from mmvg.datasets.shapes import EXPRESSION_TYPES
-
-CONFIGS = Path(__file__).parents[1] / 'configs/transvg'
 
 
 class ProgressLine(Hook):
@@ -70,11 +69,9 @@ def contact_sheet(folder: Path, columns: int = 4) -> Path:
     return path
 
 
-def load(config: Path, work_dir: Path, options: dict | None) -> Config:
+def load(config: str, work_dir: Path, options: dict | None = None) -> Config:
     """A config that writes to ``work_dir`` and leaves the screen to the progress line."""
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
-    cfg.work_dir = str(work_dir)
+    cfg = load_config(config, options, str(work_dir))
     cfg.experiment_name = work_dir.name
     cfg.log_level = 'ERROR'
     return cfg
@@ -96,19 +93,19 @@ def main() -> None:
     args = parser.parse_args()
 
     print(
-        "1. initial weights: MMDetection's FCOS learns to detect the shapes (the role that a DETR"
+        "1. initial weights: MMDetection's FCOS learns to detect the shapes (the role that a DETR\n"
+        '   trained on COCO has for TransVG)'
     )
-    print('   trained on COCO has for TransVG)')
-    detector = load(CONFIGS / 'fcos_shapes.py', args.work_dir / 'detector', {})
+    detector = load('transvg/fcos_shapes', args.work_dir / 'detector')
     train(detector)
 
-    print('2. TransVG learns to find the shape that an expression describes')
-    cfg = load(CONFIGS / 'transvg_shapes.py', args.work_dir, args.cfg_options)
+    print(
+        '2. TransVG learns to find the shape that an expression describes, while a small CLIP that\n'
+        '   comes with mmvg teaches it (EpmVG)'
+    )
+    cfg = load('epmvg/transvg_shapes', args.work_dir, args.cfg_options)
     weights = args.work_dir / 'detector' / f'epoch_{detector.train_cfg.max_epochs}.pth'
-    for part in ('backbone', 'neck'):
-        cfg.model[part].init_cfg = dict(
-            type='Pretrained', checkpoint=str(weights), prefix=f'{part}.'
-        )
+    start_from(cfg, weights, ['backbone', 'neck'])
     pictures = args.work_dir / 'predictions'
     cfg.default_hooks.visualization.update(
         draw=True, test_out_dir=str(pictures), max_images=args.num_pictures

@@ -11,6 +11,7 @@ from .start_up import (
     concise_errors,
     load_config,
     set_up_distribution,
+    start_from,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     'load_weights',
     'read_checkpoint',
     'set_up_distribution',
+    'start_from',
 ]

@@ -137,6 +137,13 @@ def load_config(
     return cfg
 
 
+def start_from(cfg: Config, checkpoint: str | Path, parts: Iterable[str]) -> None:
+    """Let parts of the model begin with the weights that a checkpoint has under the same names."""
+    for part in parts:
+        path = str(Path(checkpoint).resolve())
+        cfg.model[part].init_cfg = dict(type='Pretrained', checkpoint=path, prefix=f'{part}.')
+
+
 def set_up_distribution(cfg: Config, launcher: str) -> None:
     """Enter the launcher's process group; on machines without CUDA with gloo.
 
