@@ -1,3 +1,19 @@
-from .boxes import canvas_to_image, canvas_to_normalised, image_to_canvas, normalised_to_canvas
+from .boxes import (
+    apply_deltas,
+    canvas_to_image,
+    canvas_to_normalised,
+    clip_to_size,
+    encode_deltas,
+    image_to_canvas,
+    normalised_to_canvas,
+)
 
-__all__ = ['canvas_to_image', 'canvas_to_normalised', 'image_to_canvas', 'normalised_to_canvas']
+__all__ = [
+    'apply_deltas',
+    'canvas_to_image',
+    'canvas_to_normalised',
+    'clip_to_size',
+    'encode_deltas',
+    'image_to_canvas',
+    'normalised_to_canvas',
+]

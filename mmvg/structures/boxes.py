@@ -9,6 +9,7 @@ canvas).
 from collections.abc import Mapping, Sequence
 
 import torch
+from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import bbox2delta, delta2bbox
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from torch import Tensor
 
@@ -67,3 +68,27 @@ def canvas_to_normalised(bboxes: Tensor, canvas_shape: Sequence[int]) -> Tensor:
     """Q x 4 xyxy in pixels of a canvas of shape (h, w) to normalised cxcywh."""
     h, w = canvas_shape
     return bbox_xyxy_to_cxcywh(bboxes / bboxes.new_tensor([w, h, w, h]))
+
+
+_DELTA_STDS = (0.1, 0.1, 0.2, 0.2)  # weights 10, 10, 5, 5 of Faster R-CNN
+
+
+def encode_deltas(bboxes: Tensor, targets: Tensor) -> Tensor:
+    """Offsets (dx, dy, dw, dh) that turn boxes into targets, ... x 4 xyxy each (ReIR; spec 2.5)."""
+    return bbox2delta(bboxes, targets, stds=_DELTA_STDS)
+
+
+def apply_deltas(bboxes: Tensor, deltas: Tensor) -> Tensor:
+    """Undo :func:`encode_deltas`, ... x 4; a side changes by a factor of 62.5 at most."""
+    flat = delta2bbox(
+        bboxes.reshape(-1, 4).float(), deltas.reshape(-1, 4).float(), stds=_DELTA_STDS
+    )
+    return flat.view(deltas.shape)
+
+
+def clip_to_size(bboxes: Tensor, sizes: Tensor, min_side: float = 0.0) -> Tensor:
+    """Clip B x ... x 4 xyxy to images of B x 2 (height, width), keeping sides of ``min_side`` px."""
+    limits = sizes.flip(-1).to(bboxes).view(len(sizes), *[1] * (bboxes.ndim - 2), 2)
+    start = torch.minimum(bboxes[..., :2].clamp(min=0), (limits - min_side).clamp(min=0))
+    end = torch.maximum(torch.minimum(bboxes[..., 2:], limits), start + min_side)
+    return torch.cat([start, end], -1)

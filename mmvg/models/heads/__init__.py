@@ -1,3 +1,4 @@
+from .coarse_to_fine_matching_head import CoarseToFineMatchingHead
 from .reg_token_head import RegTokenHead
 
-__all__ = ['RegTokenHead']
+__all__ = ['CoarseToFineMatchingHead', 'RegTokenHead']

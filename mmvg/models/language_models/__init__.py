@@ -1,3 +1,4 @@
 from .bert import BertEncoder
+from .phrase_rnn import PhraseRNN
 
-__all__ = ['BertEncoder']
+__all__ = ['BertEncoder', 'PhraseRNN']

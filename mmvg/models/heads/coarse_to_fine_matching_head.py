@@ -1,0 +1,216 @@
+import math
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..layers.masked_softmax import masked_softmax
+from ..layers.pair_linear import PairLinear
+from ..layers.phrase_decoder import PhraseDecoder, reconstruction_targets
+from ..layers.row_norm import RowNorm
+
+SCORERS = ('linear', 'mlp', 'dot')
+REGRESSORS = ('phrase', 'visual', 'none')
+FUSIONS = ('attention_product', 'score_product', 'fine', 'coarse')
+
+
+@MODELS.register_module()
+class CoarseToFineMatchingHead(BaseModule):
+    """Matches phrases with boxes twice: with all proposals, then with the best few (ReIR; spec 2).
+
+    Both stages share the scorer and the box regressor. All is done for a batch of images at once:
+    B images with up to N phrases, M proposals, and K candidates per phrase, with masks (here True =
+    present) for what is padded.
+
+    Args:
+        vocab_size (int): Classes of the phrase decoder, the end (0) included.
+        roi_channels (int): Width of RoI features.
+        embed_dims (int): C, in which phrases and boxes are matched.
+        top_k (int): K, candidates per phrase in the second stage.
+        scorer (str): ``'linear'`` on [phrase; box], as released: then phrase-specific attention comes
+            from the category similarity alone; ``'mlp'``; ``'dot'`` (A1).
+        regressor (str): Offsets from ``'phrase'`` and box, from the ``'visual'`` feature only (Table 2,
+            "w/o x_q"), or ``'none'``.
+        combine (str): Score and category similarity are a ``'product'`` (Eq. 4), or the score is added
+            to the logarithm of the similarity, ``'add_log'`` (A9); ``'none'``: no similarity.
+        mask_zero (bool): Boxes of similarity 0 get no attention (A8).
+        max_over (str): See :func:`masked_softmax`.
+        recon_weight (str): The fine feature is weighted by ``'fused'`` attention (release) or by the
+            ``'fine'`` one (paper; A10).
+        fuse (str): How inference rates candidates: ``'attention_product'`` (release),
+            ``'score_product'`` (Eq. 11), ``'fine'`` or ``'coarse'`` only (A32).
+        phrase_norm, visual_norm (str): See :class:`RowNorm` (A20).
+        separate_norm (bool): Refined boxes have a normalisation of their own (A20).
+        num_relations (int): Categories of the relation classifier; 0: none.
+        decoder_rnn (str): ``'gru'`` (release) or ``'lstm'`` (paper).
+        ranking_dims (int): Width in which images and captions are compared; 0: no ranking.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        roi_channels: int = 2048,
+        embed_dims: int = 1024,
+        top_k: int = 5,
+        scorer: str = 'linear',
+        regressor: str = 'phrase',
+        combine: str = 'product',
+        mask_zero: bool = True,
+        max_over: str = 'valid',
+        recon_weight: str = 'fused',
+        fuse: str = 'attention_product',
+        phrase_norm: str = 'image_bn',
+        visual_norm: str = 'image_bn',
+        separate_norm: bool = False,
+        norm_momentum: float = 0.1,
+        num_relations: int = 88,
+        decoder_rnn: str = 'gru',
+        ranking_dims: int = 512,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        _check('scorer', scorer, SCORERS)
+        _check('regressor', regressor, REGRESSORS)
+        _check('combine', combine, ('product', 'add_log', 'none'))
+        _check('recon_weight', recon_weight, ('fused', 'fine'))
+        _check('fuse', fuse, FUSIONS)
+        self.top_k = top_k
+        self.combine = combine
+        self.mask_zero = mask_zero
+        self.max_over = max_over
+        self.recon_weight = recon_weight
+        self.fuse = fuse
+        self.visual_embedding = nn.Sequential(nn.Linear(roi_channels, embed_dims), nn.ReLU())
+        self.visual_norm = RowNorm(embed_dims, visual_norm, norm_momentum)
+        self.refined_norm = (
+            RowNorm(embed_dims, visual_norm, norm_momentum) if separate_norm else None
+        )
+        self.phrase_norm = RowNorm(embed_dims, phrase_norm, norm_momentum)
+        self.scorer = _build_scorer(scorer, embed_dims)
+        self.regressor = _build_regressor(regressor, embed_dims)
+        self.decoder = PhraseDecoder(embed_dims, vocab_size, decoder_rnn)
+        self.relation_classifier = None
+        if num_relations:
+            self.relation_classifier = nn.Sequential(
+                nn.Linear(2 * embed_dims, embed_dims),
+                nn.ReLU(),
+                nn.Linear(embed_dims, num_relations),
+            )
+        self.image_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
+        self.caption_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
+
+    def embed_visual(self, roi_feats: Tensor, present: Tensor, refined: bool = False) -> Tensor:
+        """RoI features B x R x D -> B x R x C; the normalisation follows the ReLU (spec 2.2)."""
+        norm = self.refined_norm if refined and self.refined_norm else self.visual_norm
+        return norm(self.visual_embedding(roi_feats), present)
+
+    def match(
+        self, phrases: Tensor, visual: Tensor, similarity: Tensor, present: Tensor
+    ) -> dict[str, Tensor]:
+        """Rate all pairs of phrase and box (Eq. 2, 4, 9, 10).
+
+        Args:
+            phrases (Tensor): B x N x C.
+            visual (Tensor): B x (N or 1) x P x C.
+            similarity (Tensor): B x N x P, between phrases and categories of boxes.
+            present (Tensor): B x N x P bool.
+
+        Returns:
+            dict: ``scores`` and ``attention`` B x N x P, ``deltas`` B x N x P x 4 or None.
+        """
+        scores = self.scorer(phrases, visual).squeeze(-1).float()
+        mask = present & (similarity > 0) if self.mask_zero and self.combine != 'none' else present
+        if self.combine == 'product':
+            scores = scores * similarity
+        elif self.combine == 'add_log':
+            scores = scores + similarity.clamp(min=1e-6).log()
+        attention = masked_softmax(scores, mask, present, self.max_over)
+        deltas = self.regressor(phrases, visual) if self.regressor is not None else None
+        return dict(scores=scores, attention=attention, deltas=deltas)
+
+    def select(self, coarse: dict[str, Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the K most attended boxes per phrase, B x N x K, and which of them exist."""
+        ranked = coarse['attention'].detach().masked_fill(~present, -1)
+        top = ranked.topk(min(self.top_k, ranked.shape[-1]), -1).indices
+        return top, present.gather(2, top)
+
+    def fused(self, coarse: dict[str, Tensor], fine: dict[str, Tensor], top: Tensor) -> Tensor:
+        """What inference ranks the K candidates by, B x N x K (Eq. 11)."""
+        if self.fuse == 'score_product':
+            return coarse['scores'].gather(2, top) * fine['scores']
+        attention = coarse['attention'].gather(2, top)
+        return {'fine': fine['attention'], 'coarse': attention}.get(
+            self.fuse, attention * fine['attention']
+        )
+
+    def reconstruct(
+        self, feature: Tensor, words: Tensor, word_ids: Tensor, lengths: Tensor
+    ) -> dict[str, Tensor]:
+        """Logits, targets and counted positions of the phrase decoder.
+
+        Args:
+            feature (Tensor): Q x C, of the boxes found for a phrase.
+            words (Tensor): Q x L x C, embeddings of its words.
+            word_ids (Tensor): Q x L, in the vocabulary of the decoder.
+            lengths (Tensor): (Q,).
+        """
+        targets, counts = reconstruction_targets(word_ids, lengths)
+        return dict(logits=self.decoder(feature, words), targets=targets, counts=counts)
+
+    def classify_relations(self, feature: Tensor, relations: Tensor) -> Tensor:
+        """B x N x C and R x 3 (image, subject, object) -> R x categories (Eq. 16)."""
+        image, subject, target = relations.unbind(1)
+        pairs = torch.cat([feature[image, subject], feature[image, target]], -1)
+        return self.relation_classifier(pairs)
+
+    def rank(self, feature: Tensor, present: Tensor, caption: Tensor) -> Tensor:
+        """Scores B x B of images and captions, from B x N x C and B x C (spec 2.10)."""
+        weights = present.unsqueeze(-1).to(feature.dtype)
+        mean = (feature * weights).sum(1) / weights.sum(1).clamp(min=1)
+        images, captions = self.image_proj(mean), self.caption_proj(caption)
+        return images @ captions.T / math.sqrt(images.shape[-1])
+
+
+class _Scorer(nn.Module):
+    """Score or offsets of all pairs from [phrase; box]."""
+
+    def __init__(self, embed_dims: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.pairs = PairLinear(embed_dims, embed_dims, hidden)
+        self.out = nn.Linear(hidden, out)
+
+    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
+        return self.out(self.pairs(phrases, visual).relu())
+
+
+class _DotScorer(nn.Module):
+    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
+        scale = phrases.shape[-1] ** -0.5
+        return (phrases.unsqueeze(2) * visual).sum(-1, keepdim=True) * scale
+
+
+class _VisualRegressor(nn.Sequential):
+    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
+        deltas = super().forward(visual)
+        return deltas.expand(-1, phrases.shape[1], -1, -1)
+
+
+def _build_scorer(kind: str, embed_dims: int) -> nn.Module:
+    if kind == 'linear':
+        return PairLinear(embed_dims, embed_dims, 1)
+    return _Scorer(embed_dims, embed_dims // 2, 1) if kind == 'mlp' else _DotScorer()
+
+
+def _build_regressor(kind: str, embed_dims: int) -> nn.Module | None:
+    hidden = embed_dims // 4
+    if kind == 'phrase':
+        return _Scorer(embed_dims, hidden, 4)
+    if kind == 'visual':
+        return _VisualRegressor(nn.Linear(embed_dims, hidden), nn.ReLU(), nn.Linear(hidden, 4))
+    return None
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f'{name} must be one of {known}, not {value!r}')
