@@ -1,5 +1,6 @@
 """Every config is built, and the recipes say what the specification says."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,16 +30,25 @@ DETECTORS = {  # give a grounder its initial visual weights
     ROOT / 'qrnet/fcos_swin_shapes.py': ROOT / 'qrnet/qrnet_shapes.py',
 }
 LEAVES = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts and p not in DETECTORS)
-TRANSVG = sorted((ROOT / 'transvg').glob('transvg_r[0-9]*_refcoco*.py'))
-QRNET = sorted((ROOT / 'qrnet').glob('qrnet_swin*.py'))
-EPMVG = sorted((ROOT / 'epmvg').glob('*_refcoco*.py'))
-ABLATIONS = sorted((ROOT / 'epmvg/ablations').glob('*.py'))
 SPLITS = {
     'refcoco': ['val', 'testA', 'testB'],
     'refcocoplus': ['val', 'testA', 'testB'],
     'refcocog-g': ['val'],
     'refcocog-u': ['val', 'test'],
+    'referit': ['val', 'test'],
+    'flickr30k': ['val', 'test'],
 }
+
+
+def recipes(pattern):
+    return sorted(p for p in ROOT.glob(pattern) if p.stem.split('_')[-1] in SPLITS)
+
+
+TRANSVG = recipes('transvg/transvg_r*.py')
+QRNET = recipes('qrnet/qrnet_swin*.py')
+EPMVG = recipes('epmvg/*.py')
+RECIPES = TRANSVG + QRNET + EPMVG
+ABLATIONS = sorted((ROOT / 'epmvg/ablations').glob('*.py'))
 
 
 def name(path):
@@ -200,13 +210,15 @@ def test_qrnet_recipe_is_the_released_one_or_that_of_the_epmvg_text(path):
     cfg = load(path)
     data_set = path.stem.split('_')[-1]
     plus, released = data_set == 'refcocoplus', '8xb8' not in path.stem
+    of_coco = data_set.startswith('refcoco')  # the others need no detector that left pictures out
     assert cfg.train_cfg.max_epochs == (180 if released or plus else 90)
     assert cfg.param_scheduler == dict(
         type='StepLR', step_size=120 if plus else 60, gamma=0.1, by_epoch=True
     )
-    assert cfg.train_dataloader.batch_size == (16 if released else 8)
+    assert cfg.train_dataloader.batch_size == (16 if released and of_coco else 8)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
-    assert cfg.load_from == f'checkpoints/swin-s_mask-rcnn_{data_set}.pth'
+    detector = f'swin-s_mask-rcnn_{data_set}' if of_coco else 'swin-s_mask-rcnn'
+    assert cfg.load_from == f'checkpoints/{detector}.pth'
     groups = cfg.optim_wrapper.paramwise_cfg.groups
     assert {k: v.lr for k, v in groups.items()} == dict(
         visual_backbone=1e-5,
@@ -320,6 +332,22 @@ def test_an_ablation_changes_what_its_row_says_and_nothing_else(path):
         assert pipeline == [usual[0], dict(type='AddTeacherView', size=224), *usual[1:]]
 
 
+def test_every_recipe_has_a_config_for_every_data_set():
+    grounders = Counter(path.relative_to(ROOT).as_posix().rpartition('_')[0] for path in RECIPES)
+    assert set(grounders) == {
+        'transvg/transvg_r50',
+        'transvg/transvg_r101',
+        'qrnet/qrnet_swin',
+        'qrnet/qrnet_swin_8xb8',
+        'qrnet/qrnet_swin_fixed-gate',
+        'epmvg/transvg_r50',
+        'epmvg/transvg_r101',
+        'epmvg/qrnet_swin',
+    }
+    assert grounders.pop('qrnet/qrnet_swin_fixed-gate') == 1
+    assert set(grounders.values()) == {len(SPLITS)}
+
+
 def test_every_ablation_has_a_config():
     assert {p.stem.removeprefix('epmvg_') for p in ABLATIONS} == set(CHANGES)
 
@@ -425,7 +453,7 @@ def test_every_recipe_is_in_a_metafile_that_the_index_imports():
         path.is_file() and name.removeprefix('epmvg_') == path.stem.removeprefix('epmvg_')
         for name, path in named.items()
     )
-    assert set(TRANSVG + QRNET + EPMVG + ABLATIONS) <= set(named.values())
+    assert set(RECIPES + ABLATIONS) <= set(named.values())
 
 
 @pytest.mark.parametrize('path', DETECTORS, ids=name)

@@ -1,7 +1,10 @@
 import math
 import os.path as osp
+import pickle
 import random
-from collections import Counter, OrderedDict
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,17 +30,27 @@ def _seeded(*key: int):
         torch.random.set_rng_state(states[2])
 
 
+# What a record holds once per query, and what belongs to the one sentence of all its queries.
+_PER_QUERY = ('queries', 'bboxes', 'all_bboxes', 'query_ids', 'query_types')
+_PER_SENTENCE = ('caption', 'sentence_id', 'query_spans')
+
+
 class GroundingDataset(BaseDataset):
     """Base of all image grounding datasets: one sample is one image with K >= 1 queries.
 
-    Subclasses implement :meth:`load_data_list`, which returns one record per sample::
+    Subclasses implement :meth:`load_data_list`, which gives one record per sample::
 
         dict(img_path=str, img_id=..., queries=[str] * K, bboxes=[[x1, y1, x2, y2]] * K,
-             height=int, width=int, query_ids=[...] * K, query_types=[str] * K, source=str)
+             height=int, width=int, query_ids=[...] * K, query_types=[str] * K, source=str,
+             all_bboxes=[[[x1, y1, x2, y2], ...]] * K)
 
-    Boxes are in pixels of the original image. ``height``, ``width``, ``query_ids`` and
-    ``query_types`` are optional; ``source`` says which file and entry the record came from and
-    appears in every error.
+    Boxes are in pixels of the original image. ``height``, ``width``, ``query_ids``,
+    ``query_types`` and ``all_bboxes`` (any of which is a right answer, for evaluation) are
+    optional; ``source`` says which file and entry the record came from and appears in every error.
+    ``dict(source=..., problem='kind: detail')`` stands for an entry that cannot be a record.
+
+    Records may come as a list or from a generator. Each is checked and pickled into one array as it
+    comes, so that a large index never exists as Python objects, and forked workers share it.
 
     Augmentation is a function of (seed, epoch, index): it does not depend on the number of workers
     or processes, and a resumed run draws what an unbroken run draws. :class:`EpochSeedHook` sets
@@ -94,34 +107,53 @@ class GroundingDataset(BaseDataset):
         """The next sample in place of one that its pipeline gave up: the same in every run."""
         return (self._last_index + 1) % len(self)
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> Iterable[dict]:
         """Check every record, apply the policy for bad ones, and group by image if asked to."""
-        kept, problems = [], Counter()
-        first = {}
-        for record in self.data_list:
+        records = self._good(self.data_list)
+        if self.group_by_image:
+            records = self._group(records)
+        # A subset, or a data set without serialisation, is cut from a list.
+        return records if self.serialize_data and self._indices is None else list(records)
+
+    def _good(self, records: Iterable[dict]) -> Iterator[dict]:
+        total, problems, first = 0, Counter(), {}
+        for record in records:
+            total += 1
             problem = self.check_record(self._with_size(record))
             if problem is None:
-                kept.append(record)
+                yield record
                 continue
+            where = record.get('source', self.ann_file)
             if self.invalid == 'error':
                 raise ValueError(
-                    f'{record.get("source", self.ann_file)}: {problem}; correct the record, or set '
+                    f'{where}: {problem}; correct the record, or set '
                     f"invalid='skip' in the dataset config to leave such records out"
                 )
             kind = problem.split(':')[0]
             problems[kind] += 1
-            first.setdefault(kind, f'{record.get("source", self.ann_file)}: {problem}')
+            first.setdefault(kind, f'{where}: {problem}')
+        self._sizes.clear()  # of no use in the workers
         for kind, count in problems.items():
             MMLogger.get_current_instance().warning(
                 f'{type(self).__name__} {self.name or self.ann_file}: left out {count} of '
-                f'{len(self.data_list)} records ({kind}); first: {first[kind]}'
+                f'{total} records ({kind}); first: {first[kind]}'
             )
-        if not kept:
+        if total == problems.total():
             raise ValueError(
                 f'{type(self).__name__}: no usable record in {self.ann_file or "the data set"}'
             )
-        self._sizes.clear()  # of no use in the workers
-        return self._group(kept) if self.group_by_image else kept
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pickle the records one by one into one array; returns it and where each record ends.
+
+        The parent's method needs all records as objects and as single arrays at the same time.
+        """
+        data, ends = bytearray(), array('q')
+        for record in self.data_list:
+            data += pickle.dumps(record, protocol=4)
+            ends.append(len(data))
+        self.data_list = []
+        return np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64)
 
     def _with_size(self, record: dict) -> dict:
         """Where records may be skipped: read a missing image size from the file's header."""
@@ -140,50 +172,68 @@ class GroundingDataset(BaseDataset):
     @staticmethod
     def check_record(record: dict) -> str | None:
         """What is wrong with a record, as ``'kind: detail'``; None for a good one."""
+        if 'problem' in record:
+            return record['problem']
         if not record['queries']:
             return 'no query: a sample needs at least one'
         for i, query in enumerate(record['queries']):
             if not isinstance(query, str) or not query.strip():
                 return f'empty query: query {i} is {query!r}'
-        bboxes = record.get('bboxes')
+        bboxes, answers = record.get('bboxes'), record.get('all_bboxes')
         if bboxes is None:
             return None
-        if len(bboxes) != len(record['queries']):
-            return f'box count: {len(record["queries"])} queries but {len(bboxes)} boxes'
-        width, height = record.get('width'), record.get('height')
-        for i, (x1, y1, x2, y2) in enumerate(bboxes):
-            box = f'box {i} is {[x1, y1, x2, y2]} (x1, y1, x2, y2)'
-            if not all(math.isfinite(v) for v in (x1, y1, x2, y2)):
-                return f'non-finite box: {box}'
-            if x2 <= x1 or y2 <= y1:
-                return f'zero-size box: {box}'
-            if width and height and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
-                return f'box outside the image: {box}, the image is {width} x {height}'
+        for boxes in (bboxes,) if answers is None else (bboxes, answers):
+            if len(boxes) != len(record['queries']):
+                return f'box count: {len(record["queries"])} queries but {len(boxes)} boxes'
+        size = record.get('width'), record.get('height')
+        for i, box in enumerate(bboxes):
+            if answers is not None and not answers[i]:
+                return f'no answer: query {i} has no box in all_bboxes'
+            for answer in (box, *(answers[i] if answers else ())):
+                problem = _box_problem(answer, i, *size)
+                if problem:
+                    return problem
         return None
 
-    def _group(self, records: list[dict]) -> list[dict]:
+    def _group(self, records: Iterable[dict]) -> Iterator[dict]:
         """Merge the records of each image, in the order of first appearance."""
-        groups = OrderedDict()
+        groups: dict[str, list[bytes]] = {}  # as pickles: a fifth of the memory of the records
         for record in records:
-            groups.setdefault(record['img_path'], []).append(record)
-        keys = ('queries', 'bboxes', 'query_ids', 'query_types')
-        merged = []
+            groups.setdefault(record['img_path'], []).append(pickle.dumps(record, protocol=4))
         for group in groups.values():
-            common = {k: v for k, v in group[0].items() if k not in keys}
-            common['source'] = ', '.join(dict.fromkeys(str(r.get('source')) for r in group))
-            # Types and ids are optional per record: None stands for a missing one.
-            whole = {
-                k: [v for r in group for v in r.get(k, [None] * len(r['queries']))]
-                for k in keys
-                if any(k in r for r in group)
-            }
-            step = self.max_queries or len(whole['queries'])
-            for start in range(0, len(whole['queries']), step):
-                merged.append({**common, **{k: v[start : start + step] for k, v in whole.items()}})
-        return merged
+            yield from self._merge([pickle.loads(r) for r in group])
+
+    def _merge(self, group: list[dict]) -> Iterator[dict]:
+        """One record of all queries of an image, or several of ``max_queries`` at most."""
+        # Word spans make sense beside their sentence only.
+        keys = _PER_QUERY + (('query_spans',) if len(group) == 1 else ())
+        dropped = keys + (_PER_SENTENCE if len(group) > 1 else ())
+        common = {k: v for k, v in group[0].items() if k not in dropped}
+        common['source'] = ', '.join(dict.fromkeys(str(r.get('source')) for r in group))
+        # Types and ids are optional per record: None stands for a missing one.
+        whole = {
+            k: [v for r in group for v in r.get(k, [None] * len(r['queries']))]
+            for k in keys
+            if any(k in r for r in group)
+        }
+        step = self.max_queries or len(whole['queries'])
+        for start in range(0, len(whole['queries']), step):
+            yield {**common, **{k: v[start : start + step] for k, v in whole.items()}}
 
     def get_data_info(self, idx: int) -> dict:
         """The record of sample ``idx`` with the name of the data set."""
         info = super().get_data_info(idx)
         info['dataset_name'] = self.name
         return info
+
+
+def _box_problem(box: list[float], index: int, width: int | None, height: int | None) -> str | None:
+    x1, y1, x2, y2 = box
+    shown = f'box {index} is {[x1, y1, x2, y2]} (x1, y1, x2, y2)'
+    if not all(math.isfinite(v) for v in (x1, y1, x2, y2)):
+        return f'non-finite box: {shown}'
+    if x2 <= x1 or y2 <= y1:
+        return f'zero-size box: {shown}'
+    if width and height and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
+        return f'box outside the image: {shown}, the image is {width} x {height}'
+    return None

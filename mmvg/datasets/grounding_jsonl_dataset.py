@@ -54,7 +54,7 @@ class GroundingJSONLDataset(GroundingDataset):
         self.lower_case = lower_case
         super().__init__(ann_file, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Iterator[dict]:
         """One record per query, in the order of the file."""
         if not osp.isfile(self.ann_file):
             raise FileNotFoundError(
@@ -62,9 +62,9 @@ class GroundingJSONLDataset(GroundingDataset):
                 'line, e.g. {"image": "a.jpg", "text": "the red cup", "bbox": [10, 20, 50, 80]}; '
                 'write it, or correct data_root or ann_file in the dataset config'
             )
-        return [
+        return (
             record for entry, source in self._lines() for record in self._records(entry, source)
-        ]
+        )
 
     def _lines(self) -> Iterator[tuple[dict, str]]:
         with open(self.ann_file, 'rb') as f:

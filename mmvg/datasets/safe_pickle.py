@@ -1,8 +1,9 @@
 """Read pickles that come from outside without letting them run code.
 
 The annotation files of referring expressions are pickles: REFER's ``refs(*.p)`` and TransVG's
-``.pth`` index files. ``pickle.load`` executes whatever such a file asks for, so both are read by an
-unpickler that resolves no symbol at all, or only the few that rebuild numpy arrays.
+``.pth`` index files; so is ReIR's file of detections. ``pickle.load`` executes whatever such a file
+asks for, so all are read by an unpickler that resolves no symbol at all, or only the few that
+rebuild numpy arrays.
 """
 
 import pickle
@@ -14,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 try:
-    from numpy._core import multiarray
+    from numpy._core import multiarray, numeric
 except ImportError:  # numpy 1.x
-    from numpy.core import multiarray
+    from numpy.core import multiarray, numeric
 
 # What the first two pickles of a file written by torch.save before version 1.6 must hold.
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,9 +38,10 @@ _NUMPY_SYMBOLS: SymbolTable = {
     ('numpy', 'dtype'): np.dtype,
     ('_codecs', 'encode'): _encode_latin1,
 }
-for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-    _NUMPY_SYMBOLS[_module, '_reconstruct'] = multiarray._reconstruct
-    _NUMPY_SYMBOLS[_module, 'scalar'] = multiarray.scalar
+for _core in ('numpy.core', 'numpy._core'):
+    _NUMPY_SYMBOLS[f'{_core}.multiarray', '_reconstruct'] = multiarray._reconstruct
+    _NUMPY_SYMBOLS[f'{_core}.multiarray', 'scalar'] = multiarray.scalar
+    _NUMPY_SYMBOLS[f'{_core}.numeric', '_frombuffer'] = numeric._frombuffer  # protocol 5
 
 
 class _ForbiddenSymbolError(pickle.UnpicklingError):
@@ -93,6 +95,20 @@ def load_refs(path: str) -> Any:
     """
     with open(path, 'rb') as f:
         return _load(f, path, 'a refs pickle of the REFER toolkit', {})
+
+
+def load_array_pickle(path: str, what: str) -> Any:
+    """Read a pickle of numpy arrays in lists and dicts.
+
+    Args:
+        path (str): A file written by Python 2 or 3, any protocol.
+        what (str): Name of this kind of file, for messages.
+
+    Raises:
+        ValueError: If the pickle asks for any other symbol, or is no pickle.
+    """
+    with open(path, 'rb') as f:
+        return _load(f, path, what, _NUMPY_SYMBOLS)
 
 
 def load_torch_index(path: str) -> Any:

@@ -6,6 +6,7 @@ from .language_models import *  # noqa: F401,F403
 from .layers import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403
 from .necks import *  # noqa: F401,F403
+from .phrase_data_preprocessor import PhraseDataPreprocessor
 from .teachers import *  # noqa: F401,F403
 
-__all__ = ['GroundingDataPreprocessor']
+__all__ = ['GroundingDataPreprocessor', 'PhraseDataPreprocessor']

@@ -1,4 +1,5 @@
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -165,3 +166,73 @@ def test_the_replacement_of_a_sample_is_the_next_one():
     dataset = Records([record(str(i)) for i in range(3)], pipeline=[dict(type='DrawForTest')])
     dataset[2]
     assert dataset._rand_another() == 0
+
+
+def test_records_may_come_from_a_generator():
+    records = [record('a.jpg', 'q0'), record('b.jpg', 'q1'), record('a.jpg', 'q2')]
+    for keys in ({}, dict(group_by_image=True), dict(serialize_data=False), dict(indices=[2, 0])):
+        expected, dataset = Records(records, **keys), Records(iter(records), **keys)
+        assert len(expected) == len(dataset) == (2 if keys and 'serialize_data' not in keys else 3)
+        for i in range(len(dataset)):
+            assert dataset.get_data_info(i) == expected.get_data_info(i)
+    with pytest.raises(ValueError, match='no usable record'):
+        Records(iter([]))
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_records_of_a_generator_never_exist_all_at_once(grouped):
+    count = 10000
+    tracemalloc.start()
+    try:
+        dataset = Records(
+            (record(f'{i % 3000}.jpg', f'query {i}') for i in range(count)), group_by_image=grouped
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(dataset) == (3000 if grouped else count)
+    assert dataset.data_list == [] and isinstance(dataset.data_bytes, np.ndarray)
+    assert peak < 450 * count  # as objects, a record takes 1.2 kB
+
+
+def test_a_problem_found_while_reading_counts_as_a_bad_record(caplog):
+    from mmengine.logging import MMLogger
+
+    records = [dict(source='x.xml', problem='malformed XML: no size'), record()]
+    with pytest.raises(ValueError, match=r'x\.xml: malformed XML: no size.*invalid=.skip.'):
+        Records(records)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        assert len(Records(records, invalid='skip')) == 1
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert 'left out 1 of 2 records (malformed XML); first: x.xml' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'answers, problem',
+    [
+        ([], 'box count'),
+        ([[[1, 2, 3, 4]], [[1, 2, 3, 4]]], 'box count'),
+        ([[]], 'no answer'),
+        ([[[1, 2, 3, 4], [5, 5, 5, 9]]], 'zero-size box'),
+        ([[[100, 0, 120, 9]]], 'box outside the image'),
+    ],
+)
+def test_every_right_box_is_checked(answers, problem):
+    with pytest.raises(ValueError, match=problem):
+        Records([record(all_bboxes=answers)])
+    assert len(Records([record(all_bboxes=[[[1, 2, 3, 4], [1, 2, 30, 40]]])])) == 1
+
+
+def test_grouping_drops_what_belongs_to_one_sentence():
+    def sentence(number):
+        extra = dict(caption=f'caption {number}', sentence_id=number, query_spans=[(0, number)])
+        return record('a.jpg', all_bboxes=[[[0, 0, number, 1]]], **extra)
+
+    alone = Records([sentence(1)], group_by_image=True).get_data_info(0)
+    assert (alone['caption'], alone['query_spans']) == ('caption 1', [(0, 1)])
+    both = Records([sentence(1), sentence(2)], group_by_image=True).get_data_info(0)
+    assert not {'caption', 'sentence_id', 'query_spans'} & set(both)
+    assert both['all_bboxes'] == [[[0, 0, 1, 1]], [[0, 0, 2, 1]]]

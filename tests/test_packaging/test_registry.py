@@ -37,7 +37,9 @@ print(json.dumps(report))
 
 PARTS = {
     'DATASETS': {
+        'Flickr30kEntitiesDataset',
         'GroundingJSONLDataset',
+        'ReferItGameDataset',
         'ReferringExpressionDataset',
         'ShapesGroundingDataset',
     },
@@ -50,6 +52,9 @@ PARTS = {
     'METRICS': {'GroundingMetric'},
     'MODELS': {
         'BertEncoder',
+        'CaptionRankingLoss',
+        'CategorySimilarity',
+        'CoarseToFineMatchingHead',
         'CosineDistillLoss',
         'DETRVisualEncoder',
         'GroundingDataPreprocessor',
@@ -57,11 +62,17 @@ PARTS = {
         'L1DistillLoss',
         'LargeMarginDistillLoss',
         'OpenCLIPTeacher',
+        'PhraseRNN',
+        'PhraseReconstructionLoss',
         'PyramidVisualEncoder',
         'QRNet',
         'QueryModulatedFPN',
         'QueryModulatedSwin',
+        'ReIR',
         'RegTokenHead',
+        'RelationGraphNeck',
+        'RelationLoss',
+        'SelfTaughtRegressionLoss',
         'TransVG',
     },
     'OPTIM_WRAPPER_CONSTRUCTORS': {'GroupOptimWrapperConstructor'},

@@ -56,6 +56,15 @@ def test_benchmark_of_a_grounder_whose_image_depends_on_the_query(call_tool):
     assert re.findall(r'^(\S+) +ratio of', output, re.MULTILINE) == ['queries', 'reg-row', 'train']
 
 
+def test_benchmark_of_a_distillation_that_is_off(fail_tool):
+    off = [f'default_hooks.distillation.{weight}=0' for weight in ('alpha', 'beta')]
+    line = fail_tool(
+        *('analysis_tools/benchmark.py', 'epmvg/transvg_shapes', '--compare', 'distil'),
+        *('--cfg-options', *off),
+    )
+    assert 'alpha or beta' in line
+
+
 @pytest.mark.parametrize('name', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
 def test_scripts_explain_their_arguments(repository, name):
     script = repository / 'tools' / f'{name}.sh'

@@ -178,6 +178,23 @@ def test_the_front_page_command_names_all_that_it_lacks(repository, monkeypatch,
         assert re.search(pattern, line), line
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('image_tap.module=bbox_head.fusoin', 'no submodule of TransVG.*bbox_head.fusion'),
+        ('image_tap.token=learnable', 'learnable_vls=True'),
+        ('view=original', 'needs the transform AddTeacherView'),
+    ],
+)
+def test_unusable_distillation_is_explained_at_start_up(fail_tool, tmp_path, option, message):
+    few = 'train_dataloader.dataset.num_scenes=8'
+    line = fail_tool(
+        *('train.py', 'epmvg/transvg_shapes', '--work-dir', tmp_path),
+        *('--cfg-options', few, f'default_hooks.distillation.{option}'),
+    )
+    assert re.search(message, line)
+
+
 def test_bad_data_is_explained_at_start_up(tiny, fail_tool, tmp_path):
     message = fail_tool(
         *('train.py', tiny, '--work-dir', tmp_path),

@@ -67,7 +67,7 @@ def table(tmp_path, tool, monkeypatch):
         monkeypatch.setattr('sys.argv', argv)
         tool.main()
 
-    return SimpleNamespace(run=run, calls=calls, out=tmp_path / 'out')
+    return SimpleNamespace(run=run, path=path, calls=calls, out=tmp_path / 'out')
 
 
 def test_every_run_is_made_once_and_summed_up(table, capsys):
@@ -101,7 +101,7 @@ def test_a_killed_run_is_resumed_and_a_finished_one_tested(table):
 
 def test_what_fails_is_named(table, capsys):
     with pytest.raises(RuntimeError, match=r'train.py failed; see the end of .*seed0.log'):
-        table.run('--rows', 'bad', '--seeds', 0)
+        table.run('--rows', 'bad', '--seeds', 0, '--jobs', 1)
     assert 'this row breaks' in (table.out / 'bad/seed0.log').read_text()
     with pytest.raises(SystemExit):
         table.run('--rows', 'worse')
@@ -110,6 +110,19 @@ def test_what_fails_is_named(table, capsys):
     with pytest.raises(SystemExit):
         table.run('--rows', 'plain', '--seeds', 0, '--cfg-options', 'budget=8')
     assert 'is of a run with other settings' in capsys.readouterr().err
+    table.path.write_text(table.path.read_text().replace('test/miou', 'test/iou'))
+    with pytest.raises(RuntimeError, match=r"no test metrics \['test/iou'\]; it has \['test/acc'"):
+        table.run('--rows', 'plain', '--seeds', 0)
+    table.path.write_text("config = 'base.py'\nrows = dict(a=dict())\n")
+    with pytest.raises(SystemExit):
+        table.run()
+    assert 'is not a table: it has no columns' in capsys.readouterr().err
+
+
+def test_the_first_row_is_always_made(tool):
+    table = Config(dict(rows=dict(a={}, b={}, c={})))
+    assert tool.choose_rows(table, ['c']) == ['a', 'c']
+    assert tool.choose_rows(table, None) == ['a', 'b', 'c']
 
 
 def test_epochs_until_a_target(tool):

@@ -1,12 +1,14 @@
 """Look at what a model is fed: pictures after augmentation, with queries, boxes and padding."""
 
 import argparse
+import random
 import re
 from pathlib import Path
 
 import mmcv
 import numpy as np
 from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
@@ -23,6 +25,9 @@ def parse_args() -> argparse.Namespace:
         '--num', type=int, default=20, help='how many samples (default: %(default)s)'
     )
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
+    parser.add_argument(
+        '--seed', type=int, help='choose the samples at random (default: the first ones)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -41,33 +46,48 @@ def draw_input(packed: dict) -> np.ndarray:
     if 'gt_instances' in sample:
         boxes = sample.gt_instances.bboxes
         boxes = (boxes if hasattr(boxes, 'numpy') else boxes.tensor).numpy()
-    height, width = sample.ori_shape
-    caption = f'canvas {image.shape[1]} x {image.shape[0]}, original {width} x {height}'
-    if sample.get('flip'):
-        caption += ', flipped'
+    types = sample.get('query_types') or [None] * len(sample.queries)
+    queries = [f'{q}  [{kind}]' if kind else q for q, kind in zip(sample.queries, types)]
     return draw_grounding(
-        image, sample.queries, gt_bboxes=boxes, frame=sample.get('content_box'), caption=caption
+        image,
+        queries,
+        gt_bboxes=boxes,
+        frame=sample.get('content_box'),
+        caption=caption(sample, image),
     )
+
+
+def caption(sample: DetDataSample, image: np.ndarray) -> str:
+    """Where the picture comes from and what was done to it."""
+    height, width = sample.ori_shape
+    parts = [f'canvas {image.shape[1]} x {image.shape[0]}', f'original {width} x {height}']
+    if sample.get('flip'):
+        parts.append('flipped')
+    if sample.get('dataset_name'):
+        parts.insert(0, sample.dataset_name)
+    if sample.get('caption'):
+        parts.append(f'sentence: {sample.caption}')
+    return ', '.join(parts)
 
 
 def main() -> None:
     args = parse_args()
-    with concise_errors():
+    with concise_errors():  # to the end: a picture that cannot be read is the user's to mend
         cfg = load_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         loader = cfg.get(f'{args.split}_dataloader')
         if loader is None:
             raise ValueError(f'{args.config} has no {args.split}_dataloader')
         dataset = DATASETS.build(loader.dataset)
-    for i in track_iter_progress(list(range(min(args.num, len(dataset))))):
-        packed = dataset[i]
-        name = re.sub(
-            r'[^\w.-]+', '-', Path(packed['data_samples'].get('img_path') or 'image').stem
-        )
-        mmcv.imwrite(
-            draw_input(packed)[..., ::-1],
-            str(Path(args.out_dir) / f'{args.split}_{i:06d}_{name}.jpg'),
-        )
+        indices = range(len(dataset))
+        if args.seed is not None:
+            indices = random.Random(args.seed).sample(indices, len(indices))
+        for i in track_iter_progress(list(indices[: args.num])):
+            packed = dataset[i]
+            stem = Path(packed['data_samples'].get('img_path') or 'image').stem
+            safe = re.sub(r'[^\w.-]+', '-', stem)
+            name = f'{args.split}_{i:06d}_{safe}.jpg'
+            mmcv.imwrite(draw_input(packed)[..., ::-1], str(Path(args.out_dir) / name))
     print(f'\npictures are in {args.out_dir}')
 
 

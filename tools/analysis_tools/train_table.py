@@ -41,7 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('table', type=Path, help='e.g. tables/epmvg_shapes.py')
     parser.add_argument('--out', type=Path, help='default: work_dirs/<name of the table>')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--rows', nargs='+', help='some of the titles (default: all)')
+    parser.add_argument(
+        '--rows', nargs='+', help='some of the titles, beside the first (default: all)'
+    )
     parser.add_argument(
         '--jobs', type=int, help='runs at a time (default: one per accelerator, or one)'
     )
@@ -82,6 +84,24 @@ class Workers:
             self._places.put(place)
 
 
+def read_table(path: Path) -> Config:
+    """Read a table; raise ValueError if it lacks something."""
+    table = load_config(path)
+    missing = [key for key in ('config', 'rows', 'columns') if not table.get(key)]
+    if missing:
+        raise ValueError(f'{path} is not a table: it has no {", ".join(missing)}')
+    return table
+
+
+def choose_rows(table: Config, wanted: list[str] | None) -> list[str]:
+    """Titles of the rows to be made; the first row, which the others are compared with, always is."""
+    titles = list(table.rows)
+    unknown = set(wanted or []) - set(titles)
+    if unknown:
+        raise ValueError(f'the table has no rows {sorted(unknown)}; it has {titles}')
+    return [t for t in titles if not wanted or t in wanted or t == titles[0]]
+
+
 def write_config(cfg: Config, path: Path) -> Path:
     """Write the config of a run; raise ValueError if there is another one of this name."""
     if path.exists() and path.read_text() != cfg.pretty_text:
@@ -104,7 +124,7 @@ def train(workers: Workers, config: Path) -> Path:
     return Path(find_latest_checkpoint(folder))
 
 
-def run_row(workers: Workers, config: Path) -> dict:
+def run_row(workers: Workers, columns: dict[str, str], config: Path) -> dict:
     """Train and test; returns the metrics of the test and those of every validation."""
     checkpoint = train(workers, config)
     folder, log = config.with_suffix(''), config.with_suffix('.log')
@@ -116,6 +136,9 @@ def run_row(workers: Workers, config: Path) -> dict:
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
         for line in path.read_text().splitlines()
     ]
+    missing = [key for key in columns.values() if key not in test]
+    if missing:
+        raise RuntimeError(f'{folder} has no test metrics {missing}; it has {list(test)}')
     return dict(test=test, val={x['step']: x for x in logged if 'iter' not in x})
 
 
@@ -173,13 +196,8 @@ def main() -> None:
     args = parse_args()
     out = args.out or Path('work_dirs') / args.table.stem
     with concise_errors():
-        table = load_config(args.table)
-        unknown = set(args.rows or []) - set(table.rows)
-        if unknown:
-            raise ValueError(
-                f'{args.table} has no rows {sorted(unknown)}; it has {list(table.rows)}'
-            )
-        titles = [t for t in table.rows if not args.rows or t in args.rows]
+        table = read_table(args.table)
+        titles = choose_rows(table, args.rows)
         configs = row_configs(table, titles, args.seeds, args.cfg_options)
         workers = Workers(args.jobs)
         if 'initial' in table:
@@ -194,12 +212,13 @@ def main() -> None:
     results = {title: [] for title in titles}
     name, key = next(iter(table.columns.items()))
     with ThreadPoolExecutor(workers.jobs) as pool:
-        done = pool.map(partial(run_row, workers), runs.values())
+        done = pool.map(partial(run_row, workers, table.columns), runs.values())
         for (title, seed), result in zip(runs, done, strict=True):
             results[title].append(dict(seed=seed, **result))
             print(f'{title}, seed {seed}: {name} {result["test"][key]:.1f}', flush=True)
+    print(f'\n{to_markdown(table, results)}')
     (out / 'results.json').write_text(json.dumps(results, indent=1))
-    print(f'\n{to_markdown(table, results)}\n\nall metrics: {out / "results.json"}')
+    print(f'\nall metrics of these runs: {out / "results.json"}')
 
 
 if __name__ == '__main__':

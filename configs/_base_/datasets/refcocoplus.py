@@ -1,19 +1,5 @@
 # RefCOCO+ (UNC split) in the REFER layout; see README.md here for the files.
-_base_ = './pipelines_640.py'
-
-text_model = '{{$MMVG_TEXT_MODEL:bert-base-uncased}}'
-max_query_len = 20
-
-finish = [
-    dict(type='TokenizeQueries', tokenizer=text_model, max_query_len=max_query_len),
-    dict(type='PackGroundingInputs'),
-]
-train_pipeline = _base_.train_transforms + finish
-test_pipeline = _base_.test_transforms + finish
-tta_pipeline = _base_.tta_load + [
-    dict(type='TestTimeAug', transforms=_base_.tta_views + [[step] for step in finish])
-]
-tta_model = dict(type='GroundingTTAModel')
+_base_ = './grounding_640.py'
 
 refer = dict(
     type='ReferringExpressionDataset',
@@ -21,28 +7,17 @@ refer = dict(
     ann_file='refcoco+/refs(unc).p',
     instances_file='refcoco+/instances.json',
     data_prefix=dict(img='train2014/'),
-    truncate_boxes=True,
-)  # as the released code does, for training and evaluation
+    truncate_boxes=True,  # as the released code does, for training and evaluation
+)
+test_pipeline = _base_.test_pipeline
 
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(**refer, split='train', name='train', pipeline=train_pipeline),
+    dataset=dict(**refer, split='train', name='train', pipeline=_base_.train_pipeline)
 )
 val_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**refer, split='val', name='val', test_mode=True, pipeline=test_pipeline),
+    dataset=dict(**refer, split='val', name='val', test_mode=True, pipeline=test_pipeline)
 )
 test_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ConcatDataset',
         datasets=[
@@ -50,9 +25,5 @@ test_dataloader = dict(
             dict(**refer, split='testA', name='testA', test_mode=True, pipeline=test_pipeline),
             dict(**refer, split='testB', name='testB', test_mode=True, pipeline=test_pipeline),
         ],
-    ),
+    )
 )
-
-# protocol='canvas' rates on the padded network input, as the released code does.
-val_evaluator = dict(type='GroundingMetric')
-test_evaluator = dict(type='GroundingMetric')

@@ -16,7 +16,8 @@ _LOCATIONS = dict(
     top=(lambda s: -s.cy, ('top {}', 'topmost {}', '{} at the top')),
     bottom=(lambda s: s.cy, ('bottom {}', 'lowest {}', '{} at the bottom')),
 )
-_RELATIONS = {
+# Name -> by how much a is further in that direction than b.
+RELATIONS = {
     'left of': lambda a, b: b.cx - a.cx,
     'right of': lambda a, b: a.cx - b.cx,
     'above': lambda a, b: b.cy - a.cy,
@@ -55,12 +56,15 @@ VOCABULARY = tuple(
 )
 
 
+# Least difference of two coordinates, as a share of the side, for a location word to be beyond doubt.
+CLEAR_GAP = 0.08
+
+
 def _clear_gap(scene: Scene) -> float:
-    """Least difference of two coordinates, in pixels, for a location word to be beyond doubt."""
-    return 0.08 * scene.side
+    return CLEAR_GAP * scene.side
 
 
-def _describe(shape: Shape, keys: Sequence[str]) -> str:
+def describe(shape: Shape, keys: Sequence[str]) -> str:
     """Noun phrase of ``shape`` that names the attributes ``keys``."""
     noun = shape.kind if 'kind' in keys else 'shape'
     return ' '.join([getattr(shape, k) for k in _ADJECTIVES if k in keys] + [noun])
@@ -87,7 +91,7 @@ def _attribute(rng: random.Random, scene: Scene, target: Shape) -> str | None:
         return None
     # Mostly a shortest description, sometimes one with redundant words, as people give.
     keys = unique[0] if rng.random() < 0.7 else rng.choice(unique)
-    return 'the ' + _describe(target, keys)
+    return 'the ' + describe(target, keys)
 
 
 def _location(rng: random.Random, scene: Scene, target: Shape) -> str | None:
@@ -101,7 +105,7 @@ def _location(rng: random.Random, scene: Scene, target: Shape) -> str | None:
     if not options:
         return None
     keys, phrases = rng.choice(options)
-    return 'the ' + rng.choice(phrases).format(_describe(target, keys))
+    return 'the ' + rng.choice(phrases).format(describe(target, keys))
 
 
 def _ordering(rng: random.Random, scene: Scene, target: Shape) -> str | None:
@@ -109,7 +113,7 @@ def _ordering(rng: random.Random, scene: Scene, target: Shape) -> str | None:
     options = []
     for keys in _descriptions(rng, 1):
         rivals = [s for s in _matches(scene, target, keys) if s is not target]
-        name = _describe(target, keys)
+        name = describe(target, keys)
         if rivals and target.radius >= 1.25 * max(s.radius for s in rivals):
             options.append(f'the largest {name}')
         if rivals and 1.25 * target.radius <= min(s.radius for s in rivals):
@@ -139,7 +143,7 @@ def _relation(rng: random.Random, scene: Scene, target: Shape) -> str | None:
         )
         if landmark is target or keys is None:
             continue
-        for relation, offset in _RELATIONS.items():
+        for relation, offset in RELATIONS.items():
             holds = [s for s in scene.shapes if s is not landmark and offset(s, landmark) >= gap]
             doubtful = [s for s in scene.shapes if 0 < abs(offset(s, landmark)) < gap]
             for own in ((), ('kind',), ('colour',)):
@@ -148,7 +152,7 @@ def _relation(rng: random.Random, scene: Scene, target: Shape) -> str | None:
                     s in fitting for s in doubtful
                 ):
                     options.append(
-                        f'the {_describe(target, own)} {relation} the {_describe(landmark, keys)}'
+                        f'the {describe(target, own)} {relation} the {describe(landmark, keys)}'
                     )
     return rng.choice(options) if options else None
 

@@ -1,5 +1,7 @@
 from .add_teacher_view import AddTeacherView
+from .encode_phrases import EncodePhrases
 from .flip_with_text import FlipWithText
+from .load_box_proposals import LoadBoxProposals
 from .load_grounding_image import LoadGroundingImage
 from .load_query_annotations import LoadQueryAnnotations
 from .location_aware_select import LocationAwareSelect
@@ -13,7 +15,9 @@ from .tokenize_queries import TokenizeQueries
 
 __all__ = [
     'AddTeacherView',
+    'EncodePhrases',
     'FlipWithText',
+    'LoadBoxProposals',
     'LoadGroundingImage',
     'LoadQueryAnnotations',
     'LocationAwareSelect',

@@ -1,6 +1,6 @@
 import random
 
-import numpy as np
+import cv2
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
@@ -30,7 +30,7 @@ class FlipWithText(BaseTransform):
             return results
         height, width = results['img'].shape[:2]
         record_affine(results, scale=(-1.0, 1.0), shift=(width, 0.0))
-        results['img'] = np.ascontiguousarray(results['img'][:, ::-1])
+        results['img'] = cv2.flip(results['img'], 1)
         if results.get('gt_bboxes') is not None:
             results['gt_bboxes'].flip_((height, width))
         results['queries'] = [swap_left_right(q, self.swap) for q in results['queries']]

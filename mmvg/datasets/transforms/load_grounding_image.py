@@ -1,3 +1,4 @@
+import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
@@ -73,4 +74,7 @@ class LoadGroundingImage(LoadImageFromFile):
                 f'{annotated[1]} x {annotated[0]}, so its boxes belong to another picture; use the '
                 'original file (a rotated photograph: color_type="color_ignore_orientation")'
             )
-        results['img'] = np.ascontiguousarray(img)
+        if img.strides[2] < 0:  # the RGB array seen backwards: converting it beats copying the view
+            results['img'] = mmcv.rgb2bgr(img[..., ::-1])
+        else:
+            results['img'] = np.ascontiguousarray(img)

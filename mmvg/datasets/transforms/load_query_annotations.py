@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -39,17 +41,17 @@ class LoadQueryAnnotations(BaseTransform):
                 f'boxes of shape {tuple(bboxes.shape)} for {num_queries} queries; give one '
                 'box x1, y1, x2, y2 per query',
             )
-        for box in bboxes:
+        for box in bboxes.tolist():
             self._check(box, results)
         results['gt_bboxes'] = HorizontalBoxes(bboxes)
         results['gt_bboxes_labels'] = np.arange(num_queries, dtype=np.int64)
         return results
 
-    def _check(self, box: torch.Tensor, results: dict) -> None:
-        x1, y1, x2, y2 = box.tolist()
+    def _check(self, box: list[float], results: dict) -> None:
+        x1, y1, x2, y2 = box
         height, width = results['ori_shape']
         shown = f'box {[x1, y1, x2, y2]} (x1, y1, x2, y2)'
-        if not torch.isfinite(box).all():
+        if not all(map(math.isfinite, box)):
             self._fail(results, f'{shown} is not finite; correct the record')
         if x2 <= x1 or y2 <= y1:
             self._fail(results, f'{shown} has no area; correct or remove the record')

@@ -3,6 +3,9 @@ from collections.abc import Sequence
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import BaseBoxes
+from mmengine.structures import InstanceData
+
+from .load_box_proposals import proposals_on_canvas
 
 META_KEYS = (
     'img_id',
@@ -18,6 +21,15 @@ META_KEYS = (
     'query_ids',
     'query_types',
     'query_token_ids',
+    'query_spans',
+    'caption',
+    'sentence_id',
+    'relations',
+    'caption_ids',
+    'phrase_ids',
+    'target_ids',
+    'word_ids',
+    'all_bboxes',
     'dataset_name',
     'text',
     'teacher_view',
@@ -31,6 +43,7 @@ class PackGroundingInputs(PackDetInputs):
 
     Differs from its parent in the meta keys, in plain K x 4 tensors as boxes, and in ``text``,
     which is the query if K is 1 and the list of queries otherwise, so that mmdet's tools show it.
+    Proposals of :class:`LoadBoxProposals` come to the network input and keep their labels.
 
     Args:
         meta_keys (Sequence[str]): Keys of the sample that become meta information.
@@ -45,4 +58,9 @@ class PackGroundingInputs(PackDetInputs):
         results['text'] = queries[0] if len(queries) == 1 else list(queries)
         if isinstance(results.get('gt_bboxes'), BaseBoxes):
             results['gt_bboxes'] = results['gt_bboxes'].tensor
-        return super().transform(results)
+        if not isinstance(results.get('proposals'), InstanceData):
+            return super().transform(results)
+        proposals = proposals_on_canvas(results.pop('proposals'), results)
+        packed = super().transform(results)
+        packed['data_samples'].proposals = proposals
+        return packed

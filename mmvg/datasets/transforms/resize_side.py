@@ -42,9 +42,10 @@ class ResizeSide(BaseTransform):
         # A side of less than half a pixel would round to nothing.
         size = max(round(width * ratio), 1), max(round(height * ratio), 1)
         record_affine(results, scale=(ratio, ratio))
-        results['img'] = mmcv.imresize(
-            results['img'], size, interpolation='bilinear', backend=self.backend
-        )
+        if size != (width, height):  # the same size would give the same pixels
+            results['img'] = mmcv.imresize(
+                results['img'], size, interpolation='bilinear', backend=self.backend
+            )
         results['img_shape'] = results['img'].shape[:2]
         w_scale, h_scale = results.get('scale_factor', (1.0, 1.0))
         results['scale_factor'] = (w_scale * ratio, h_scale * ratio)

@@ -42,7 +42,9 @@ class EpochSeedHook(Hook):
         self._seed = int(seed)
         # When the config gives no seed, a resumed run builds its sampler with a newly drawn one
         # before it reads the old one from the checkpoint.
-        sampler = runner.train_dataloader.sampler
+        # A batch sampler of one's own holds the sampler that counts.
+        dataloader = runner.train_dataloader
+        sampler = getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
         if hasattr(sampler, 'seed'):
             sampler.seed = self._seed
 

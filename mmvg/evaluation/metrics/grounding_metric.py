@@ -31,6 +31,10 @@ class GroundingMetric(BaseMetric):
     - ``upper_bound@T``: share of queries with any proposal of IoU >= T, where samples carry
       proposals.
 
+    Where a sample has ``all_bboxes`` (a list of boxes per query, px of the original image), any of
+    them is a right answer: the best IoU counts, and a centre or proposal in any of them. That is
+    the any-box protocol of Flickr30k Entities; the TransVG family rates against the union of boxes.
+
     Each data set item gives exactly one entry, so figures are exact for any number of processes.
     With several data sets in a ``ConcatDataset``, every figure is reported per data set under its
     ``name``: ``val/acc@0.5``, ``testA/acc@0.5``. A data set without a name has no prefix.
@@ -39,7 +43,7 @@ class GroundingMetric(BaseMetric):
         iou_thrs (Sequence[float]): Thresholds T.
         protocol (str): ``'image'`` compares in the original image, predictions clipped to it.
             ``'canvas'`` is the released TransVG's protocol: on the padded network input,
-            predictions clipped to the canvas.
+            predictions clipped to the canvas; it has no any-box form.
         out_file (str, optional): Write all predictions there as JSON;
             ``tools/analysis_tools/eval_predictions.py`` rates such a file again.
         collect_device, prefix: See ``BaseMetric``.
@@ -92,11 +96,17 @@ class GroundingMetric(BaseMetric):
                 gt_bboxes=canvas_to_image(gt, sample).tolist(),
                 gt_canvas_bboxes=gt.tolist(),
             )
+            if sample.get('all_bboxes') is not None:
+                entry['gt_bboxes_any'] = [
+                    [list(b) for b in any_of] for any_of in sample['all_bboxes']
+                ]
+                self._boxes(entry)  # raises now what would end a long evaluation
             if 'proposals' in sample:
-                proposals = canvas_to_image(sample['proposals']['bboxes'], sample)
-                overlaps = bbox_overlaps(canvas_to_image(gt, sample), proposals)
+                proposals = canvas_to_image(sample['proposals']['bboxes'], sample).cpu()
+                answers, counts = self._answers(entry)
+                overlaps = bbox_overlaps(answers, proposals)
                 entry['proposal_ious'] = (
-                    overlaps.amax(1).tolist() if len(proposals) else [0.0] * len(gt)
+                    _best(overlaps.amax(1), counts).tolist() if len(proposals) else [0.0] * len(gt)
                 )
             self.results.append(entry)
 
@@ -113,24 +123,47 @@ class GroundingMetric(BaseMetric):
             metrics.update({prefix + k: v for k, v in self._rate(entries).items()})
         return metrics
 
-    def _boxes(self, entry: dict) -> tuple:
-        """Predicted and true boxes of an entry in the frame of the protocol, K x 4 each."""
+    @staticmethod
+    def _answers(entry: dict) -> tuple[Tensor, Tensor]:
+        """Right boxes of an entry, A x 4 in px of the original image, and the number per query."""
+        if 'gt_bboxes_any' not in entry:
+            truth = torch.tensor(entry['gt_bboxes'])
+            return truth, torch.ones(len(truth), dtype=torch.long)
+        counts = [len(any_of) for any_of in entry['gt_bboxes_any']]
+        if len(counts) != len(entry['queries']) or 0 in counts:
+            raise ValueError(
+                f'image {entry["img_path"]}: {len(entry["queries"])} queries, but all_bboxes has '
+                f'{counts} boxes for them; give at least one box per query'
+            )
+        boxes = [box for any_of in entry['gt_bboxes_any'] for box in any_of]
+        return torch.tensor(boxes, dtype=torch.float32), torch.tensor(counts)
+
+    def _boxes(self, entry: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """K x 4 predicted and A x 4 right boxes of an entry in the frame of the protocol, and how
+        many right ones each query has."""
         if self.protocol == 'image':
-            return torch.tensor(entry['bboxes']), torch.tensor(entry['gt_bboxes'])
+            return torch.tensor(entry['bboxes']), *self._answers(entry)
+        if 'gt_bboxes_any' in entry:
+            raise ValueError(
+                f'image {entry["img_path"]}: any-box truth (all_bboxes) is rated in the original '
+                "image only; set protocol='image', or multi_box='union' in the dataset config"
+            )
         height, width = entry['canvas_shape']
         limits = torch.tensor([width, height, width, height], dtype=torch.float32)
         predicted = torch.tensor(entry['canvas_bboxes'])
-        return torch.minimum(predicted.clamp(min=0), limits), torch.tensor(
-            entry['gt_canvas_bboxes']
-        )
+        truth = torch.tensor(entry['gt_canvas_bboxes'])
+        counts = torch.ones(len(truth), dtype=torch.long)
+        return torch.minimum(predicted.clamp(min=0), limits), truth, counts
 
     def _rate(self, entries: list[dict]) -> dict[str, float]:
-        predicted, truth = (
-            torch.cat(boxes) for boxes in zip(*map(self._boxes, entries), strict=True)
+        predicted, truth, counts = (
+            torch.cat(parts) for parts in zip(*map(self._boxes, entries), strict=True)
         )
+        predicted = predicted.repeat_interleave(counts, dim=0)
         ious = bbox_overlaps(predicted.double(), truth.double(), is_aligned=True, eps=1e-16)
         centres = (predicted[:, :2] + predicted[:, 2:]) / 2
         hits = ((centres >= truth[:, :2]) & (centres <= truth[:, 2:])).all(1)
+        ious, hits = _best(ious, counts), _best(hits.double(), counts)
         metrics = self._figures(ious, hits)
         if all('proposal_ious' in e for e in entries):
             best = torch.tensor([iou for e in entries for iou in e['proposal_ious']])
@@ -158,6 +191,11 @@ class GroundingMetric(BaseMetric):
         meta = dict(format=_DUMP_FORMAT, protocol=self.protocol, iou_thrs=list(self.iou_thrs))
         with open(self.out_file, 'w', encoding='utf-8') as f:
             json.dump(dict(meta=meta, samples=results), f, ensure_ascii=False)
+
+
+def _best(values: Tensor, counts: Tensor) -> Tensor:
+    """Largest of the ``counts[i]`` values that belong to query i; Q."""
+    return torch.segment_reduce(values, 'max', lengths=counts)
 
 
 def _percent(values: Tensor) -> float:

@@ -140,9 +140,10 @@ class ReIR(BaseDetector):
         """Match phrases with all proposals (section 3.2.2)."""
         boxes, present = inputs['boxes'], inputs['box_present']
         rois = self.extract_rois(feature_map, boxes, present)
-        visual = self.bbox_head.embed_visual(rois, present).unsqueeze(1)
+        visual = self.bbox_head.embed_visual(rois, present, boxes, inputs['image_sizes'])
+        visual = visual.unsqueeze(1)
         pairs = inputs['phrase_present'].unsqueeze(2) & present.unsqueeze(1)
-        similarity = self.category_similarity(inputs['word_ids'], inputs['labels'])
+        similarity = self.category_similarity(inputs['word_ids'], inputs['labels'], present)
         coarse = self.bbox_head.match(text['phrases'], visual, similarity, pairs)
         feature = coarse['attention'] @ visual.squeeze(1)
         return dict(
@@ -164,9 +165,10 @@ class ReIR(BaseDetector):
         if self.refining and coarse['deltas'] is not None:
             moved = apply_deltas(boxes, _pick(coarse['deltas'], top))
             boxes = clip_to_size(moved, inputs['image_sizes'], self.min_box_size)
-            flat = boxes.detach().flatten(1, 2), present.flatten(1)
+            flat, there = boxes.detach().flatten(1, 2), present.flatten(1)
+            rois = self.extract_rois(feature_map, flat, there)
             visual = self.bbox_head.embed_visual(
-                self.extract_rois(feature_map, *flat), flat[1], refined=True
+                rois, there, flat, inputs['image_sizes'], refined=True
             ).view(*top.shape, -1)
         else:
             visual = _pick(coarse['visual'].expand(*shape, -1), top)
@@ -211,8 +213,8 @@ class ReIR(BaseDetector):
         terms = {}
         for stage in ('coarse', 'fine')[: self.stages]:
             terms.update(self._stage_losses(stage, matched[stage], matched['text'], inputs))
-        if 'relation' in self.losses and self.stages == 2 and len(inputs['relations']):
-            relations = inputs['relations']
+        if 'relation' in self.losses and self.stages == 2:
+            relations = inputs['relations']  # without any 0, which still is part of the graph
             terms['relation'] = self.losses['relation'](
                 self.bbox_head.classify_relations(matched['fine']['feature'], relations),
                 inputs['relation_targets'],

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from ..layers.masked_softmax import masked_softmax
 from ..layers.pair_linear import PairLinear
-from ..layers.phrase_decoder import PhraseDecoder, reconstruction_targets
+from ..layers.phrase_decoder import RNNS, PhraseDecoder, reconstruction_targets
 from ..layers.row_norm import RowNorm
 
 SCORERS = ('linear', 'mlp', 'dot')
 REGRESSORS = ('phrase', 'visual', 'none')
+SPATIAL = dict(none=0, box5=5, grid98=98)  # width of what is told of the place of a box
 FUSIONS = ('attention_product', 'score_product', 'fine', 'coarse')
 
 
@@ -28,6 +29,8 @@ class CoarseToFineMatchingHead(BaseModule):
         roi_channels (int): Width of RoI features.
         embed_dims (int): C, in which phrases and boxes are matched.
         top_k (int): K, candidates per phrase in the second stage.
+        spatial (str): What boxes tell of their place, beside the RoI feature (A4, A39): ``'none'``, as in
+            the released command; ``'box5'``: corners and area; ``'grid98'``: the places of a 7 x 7 grid.
         scorer (str): ``'linear'`` on [phrase; box], as released: then phrase-specific attention comes
             from the category similarity alone; ``'mlp'``; ``'dot'`` (A1).
         regressor (str): Offsets from ``'phrase'`` and box, from the ``'visual'`` feature only (Table 2,
@@ -53,6 +56,7 @@ class CoarseToFineMatchingHead(BaseModule):
         roi_channels: int = 2048,
         embed_dims: int = 1024,
         top_k: int = 5,
+        spatial: str = 'none',
         scorer: str = 'linear',
         regressor: str = 'phrase',
         combine: str = 'product',
@@ -70,17 +74,26 @@ class CoarseToFineMatchingHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        _check('spatial', spatial, tuple(SPATIAL))
         _check('scorer', scorer, SCORERS)
         _check('regressor', regressor, REGRESSORS)
         _check('combine', combine, ('product', 'add_log', 'none'))
         _check('recon_weight', recon_weight, ('fused', 'fine'))
         _check('fuse', fuse, FUSIONS)
+        _check('max_over', max_over, ('valid', 'zero_filled'))
+        _check('decoder_rnn', decoder_rnn, tuple(RNNS))
         self.top_k = top_k
         self.combine = combine
         self.mask_zero = mask_zero
         self.max_over = max_over
         self.recon_weight = recon_weight
         self.fuse = fuse
+        self.spatial = spatial
+        self.spatial_embedding = None
+        if spatial != 'none':
+            width = embed_dims // 4
+            self.spatial_embedding = nn.Sequential(nn.Linear(SPATIAL[spatial], width), nn.ReLU())
+            roi_channels += width
         self.visual_embedding = nn.Sequential(nn.Linear(roi_channels, embed_dims), nn.ReLU())
         self.visual_norm = RowNorm(embed_dims, visual_norm, norm_momentum)
         self.refined_norm = (
@@ -100,8 +113,26 @@ class CoarseToFineMatchingHead(BaseModule):
         self.image_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
         self.caption_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
 
-    def embed_visual(self, roi_feats: Tensor, present: Tensor, refined: bool = False) -> Tensor:
-        """RoI features B x R x D -> B x R x C; the normalisation follows the ReLU (spec 2.2)."""
+    def embed_visual(
+        self,
+        roi_feats: Tensor,
+        present: Tensor,
+        boxes: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        refined: bool = False,
+    ) -> Tensor:
+        """Features of boxes, B x R x C; the normalisation follows the ReLU (spec 2.2).
+
+        Args:
+            roi_feats (Tensor): B x R x D.
+            present (Tensor): B x R bool.
+            boxes (Tensor): B x R x 4 xyxy in pixels; not needed with ``spatial='none'``.
+            image_sizes (Tensor): B x 2, height and width; alike.
+            refined (bool): The boxes are those of the second stage.
+        """
+        if self.spatial_embedding is not None:
+            places = describe_places(boxes, image_sizes, self.spatial)
+            roi_feats = torch.cat([roi_feats, self.spatial_embedding(places)], -1)
         norm = self.refined_norm if refined and self.refined_norm else self.visual_norm
         return norm(self.visual_embedding(roi_feats), present)
 
@@ -130,9 +161,13 @@ class CoarseToFineMatchingHead(BaseModule):
         return dict(scores=scores, attention=attention, deltas=deltas)
 
     def select(self, coarse: dict[str, Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices of the K most attended boxes per phrase, B x N x K, and which of them exist."""
+        """Indices of the K most attended boxes per phrase, B x N x K, and which of them exist.
+
+        Of equal ones (a phrase that fits no category) the first, as detectors sort by score.
+        """
         ranked = coarse['attention'].detach().masked_fill(~present, -1)
-        top = ranked.topk(min(self.top_k, ranked.shape[-1]), -1).indices
+        # Stable: what topk makes of ties depends on how far the batch is filled up.
+        top = ranked.sort(dim=-1, descending=True, stable=True).indices[..., : self.top_k]
         return top, present.gather(2, top)
 
     def fused(self, coarse: dict[str, Tensor], fine: dict[str, Tensor], top: Tensor) -> Tensor:
@@ -170,6 +205,23 @@ class CoarseToFineMatchingHead(BaseModule):
         mean = (feature * weights).sum(1) / weights.sum(1).clamp(min=1)
         images, captions = self.image_proj(mean), self.caption_proj(caption)
         return images @ captions.T / math.sqrt(images.shape[-1])
+
+
+def describe_places(boxes: Tensor, image_sizes: Tensor, kind: str) -> Tensor:
+    """B x R x 4 xyxy and B x 2 (height, width) -> B x R x 5 or 98, in units of the image.
+
+    ``'box5'``: x1, y1, x2, y2 and area. ``'grid98'``: rows, then columns of the centres of 7 x 7 cells,
+    from -1 to 1; what RoIAlign makes of a map of coordinates (spec 2.2).
+    """
+    height, width = image_sizes.to(boxes).view(-1, 2, 1, 1).unbind(1)
+    x1, y1, x2, y2 = boxes.split(1, -1)
+    x1, x2, y1, y2 = x1 / width, x2 / width, y1 / height, y2 / height
+    if kind == 'box5':
+        return torch.cat([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)], -1)
+    steps = (torch.arange(7, device=boxes.device) + 0.5) / 7
+    rows = (2 * (y1 + (y2 - y1) * steps) - 1).unsqueeze(-1).expand(-1, -1, 7, 7)
+    columns = (2 * (x1 + (x2 - x1) * steps) - 1).unsqueeze(-2).expand(-1, -1, 7, 7)
+    return torch.stack([rows, columns], 2).flatten(2)
 
 
 class _Scorer(nn.Module):

@@ -31,6 +31,8 @@ class PhraseRNN(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if rnn not in RNNS:
+            raise ValueError(f'rnn must be one of {tuple(RNNS)}, not {rnn!r}')
         if pool not in ('mean', 'sum'):
             raise ValueError(f"pool must be 'mean' or 'sum', not {pool!r}")
         if context not in ('caption', 'phrase'):

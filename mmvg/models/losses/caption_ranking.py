@@ -53,7 +53,9 @@ class CaptionRankingLoss(nn.Module):
         number = torch.arange(len(scores), device=scores.device)
         group = number // (self.group_size or len(scores))
         pairs = group[:, None] == group
-        if self.mask_same_image and image_ids is not None:
+        if self.mask_same_image:
+            if image_ids is None:
+                raise ValueError('mask_same_image needs image_ids in the inputs of the model')
             pairs &= (image_ids[:, None] != image_ids) | (number[:, None] == number)
         if self.mode == 'infonce':
             losses = [self._cross_entropy(s, pairs) for s in (scores, scores.T)]

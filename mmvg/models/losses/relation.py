@@ -11,6 +11,11 @@ def class_weights(counts: Sequence[int], largest: float = 10.0) -> Tensor:
 
     Linear in the inverse square root of the count.
     """
+    if min(counts) < 1:
+        raise ValueError(
+            f'class_counts has {min(counts)} for category {list(counts).index(min(counts))}; '
+            'leave out categories that do not occur in training'
+        )
     rarity = torch.tensor(counts, dtype=torch.float64).rsqrt()
     spread = (rarity - rarity.min()) / (rarity.max() - rarity.min()).clamp(min=1e-12)
     return (1 + (largest - 1) * spread).float()

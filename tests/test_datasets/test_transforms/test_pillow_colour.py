@@ -7,8 +7,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 from mmvg.datasets.transforms import PillowColorJitter, PillowGaussianBlur
 
 
+@pytest.mark.parametrize('strength', [0.4, 1.0])
 @pytest.mark.parametrize('seed', range(6))
-def test_jitter_equals_the_enhancers(make_results, seed):
+def test_jitter_equals_the_enhancers(make_results, seed, strength):
     results = make_results(64, 80)
     picture = Image.fromarray(results['img'][..., ::-1])
     random.seed(seed)
@@ -16,10 +17,10 @@ def test_jitter_equals_the_enhancers(make_results, seed):
     if random.random() < 0.8:
         for i in np.random.permutation(3):
             enhancer = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[i]
-            picture = enhancer(picture).enhance(random.uniform(0.6, 1.4))
+            picture = enhancer(picture).enhance(random.uniform(1 - strength, 1 + strength))
     random.seed(seed)
     np.random.seed(seed)
-    out = PillowColorJitter()(results)
+    out = PillowColorJitter(strength, strength, strength)(results)
     np.testing.assert_array_equal(out['img'], np.asarray(picture)[..., ::-1])
     assert out['img'].flags.c_contiguous
 

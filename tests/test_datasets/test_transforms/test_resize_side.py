@@ -1,5 +1,6 @@
 import random
 
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -55,3 +56,10 @@ def test_long_side_is_met_exactly(make_results, size):
 def test_refuses_senseless_settings(bad):
     with pytest.raises(ValueError):
         ResizeSide(**bad)
+
+
+@pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+def test_same_size_leaves_the_pixels(make_results, backend):
+    results = make_results(480, 640)
+    resized = mmcv.imresize(results['img'], (640, 480), backend=backend)
+    np.testing.assert_array_equal(ResizeSide(640, backend=backend)(results)['img'], resized)

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/qrnet_swin-s.py',
+    '../_base_/datasets/referit.py',
+    '../_base_/schedules/qrnet_180e.py',
+    '../_base_/default_runtime.py',
+]
+
+auto_scale_lr = dict(base_batch_size=64)  # 8 x 8, of RefCOCO alone 8 x 16
+load_from = 'checkpoints/swin-s_mask-rcnn.pth'  # initial weights, see README.md

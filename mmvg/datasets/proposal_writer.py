@@ -1,0 +1,276 @@
+"""Writing of proposal files; see :mod:`mmvg.datasets.proposal_file` for their layout."""
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import MMLogger
+
+from .proposal_file import BOX, FORMAT, index_type, read_meta
+
+_HEADER_BYTES = 256  # room for any number of rows, so that the header can be written again
+
+
+class ProposalWriter:
+    """Write a proposal file picture by picture; a killed run goes on where it was.
+
+    A picture counts as written when its line is in the journal, which happens after its boxes are
+    on the disk: what a killed run left half-written is cut off by the next. Used as a context
+    manager, it completes the file unless an error ends the block.
+
+    Args:
+        path (str | Path): The folder; it may hold a proposal file, to which pictures are added.
+        meta (dict): JSON-serialisable description of what makes the boxes, e.g. ``config``,
+            ``checkpoint``, ``classes``. Adding to a file of another description is refused.
+        commit_every (int): A killed run loses this many pictures at most.
+
+    Attributes:
+        done (set[str]): Keys of the pictures that are there.
+
+    Raises:
+        ValueError: If the folder holds something else, or another process writes to it.
+    """
+
+    def __init__(self, path: str | Path, meta: dict, commit_every: int = 32) -> None:
+        self.path = Path(path)
+        self.commit_every = commit_every
+        self._claim(json.loads(json.dumps({'format': FORMAT, **meta})))
+        self._boxes = _GrowingArray(self.path / 'boxes.npy', BOX)
+        features = self.path / 'features.npy'
+        kept_features = features.is_file() and features.stat().st_size >= _HEADER_BYTES
+        self._features = _GrowingArray(features) if kept_features else None
+        self._entries: list[tuple] = []  # key, start, count, height, width
+        self._pending: list[str] = []
+        self._recover()
+        self.done = {entry[0] for entry in self._entries}
+
+    def __enter__(self) -> 'ProposalWriter':
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        self.close(complete=error is None)
+
+    def add(
+        self,
+        key: str,
+        bboxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        size: tuple[int, int] | None = None,
+        features: np.ndarray | None = None,
+    ) -> None:
+        """Append the boxes of a picture, sorted by falling score.
+
+        Args:
+            key (str): File name or id of the picture.
+            bboxes, scores, labels, size, features: See :class:`Proposals`.
+
+        Raises:
+            ValueError: If the picture is there already, or an array is not as it must be.
+        """
+        if not key or key in self.done or '\0' in key:
+            raise ValueError(f'{self.path}: picture {key!r} is there already, or is no name')
+        rows = self._rows(key, bboxes, scores, labels)
+        self._check_features(key, features, len(rows))
+        (self.path / 'index.npy').unlink(missing_ok=True)  # not complete any longer
+        order = np.argsort(-rows['score'], kind='stable')
+        height, width = size or (0, 0)
+        entry = key, self._boxes.rows, len(rows), int(height), int(width)
+        self._boxes.append(rows[order])
+        if features is not None and len(rows):
+            self._features.append(features[order])
+        self.done.add(key)
+        self._entries.append(entry)
+        self._pending.append(json.dumps([key, *entry[2:]]) + '\n')
+        if len(self._pending) >= self.commit_every:
+            self.commit()
+
+    def counts(self) -> list[int]:
+        """Number of boxes of every picture."""
+        return [entry[2] for entry in self._entries]
+
+    def commit(self) -> None:
+        """Bring everything that was added onto the disk: boxes first, then their journal lines."""
+        if not self._pending:
+            return
+        for array in self._arrays():
+            array.sync()
+        self._journal.write(''.join(self._pending).encode())
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+        self._pending = []
+
+    def close(self, complete: bool = True) -> None:
+        """Commit, and with ``complete`` write the index, without which the file is not read."""
+        self.commit()
+        if complete and not (self.path / 'index.npy').is_file():
+            for array in self._arrays():
+                array.seal()
+            longest = max((len(key.encode()) for key in self.done), default=1)
+            rows = [(entry[0].encode(), *entry[1:]) for entry in self._entries]
+            index = np.sort(np.array(rows, dtype=index_type(longest)), order='key')
+            part = self.path / '.index.npy.part'
+            with open(part, 'wb') as f:
+                np.save(f, index, allow_pickle=False)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(part, self.path / 'index.npy')
+        for file in (self._journal, *self._arrays()):
+            file.close()
+
+    def _claim(self, meta: dict) -> None:
+        """Make the folder or check that it is of the same making, and lock it."""
+        import fcntl  # absent from Windows, where files can be read but not written
+
+        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+            found = read_meta(self.path)
+            differing = [k for k in {**found, **meta} if found.get(k) != meta.get(k)]
+            if differing:
+                known = ', '.join(f'{k} {str(found.get(k))[:80]}' for k in differing)
+                raise ValueError(
+                    f'proposal file {self.path} was made in another way ({known}); choose another '
+                    'file, or delete this one'
+                )
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            part = self.path.with_name(f'.{self.path.name}.{os.getpid()}.part')
+            part.write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding='utf-8')
+            os.replace(part, self.path / 'meta.json')
+        self._journal = open(self.path / 'journal.jsonl', 'a+b')  # noqa: SIM115, kept open
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            self._journal.close()
+            raise ValueError(f'another process is writing to proposal file {self.path}') from e
+
+    def _recover(self) -> None:
+        """Read the journal, and cut off what lies behind its last good line."""
+        self._journal.seek(0)
+        content = self._journal.read()
+        available = min(array.rows for array in self._arrays())
+        end = position = 0
+        for line in content.splitlines(keepends=True):
+            try:
+                key, count, height, width = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b'\n') or end + count > available:
+                break
+            self._entries.append((key, end, count, height, width))
+            end += count
+            position += len(line)
+        cut = [array.truncate(end) for array in self._arrays()]
+        if position < len(content) or any(cut):
+            MMLogger.get_current_instance().warning(
+                f'{self.path}: a run was stopped in the middle of writing; cut off what lies '
+                f'behind the {len(self._entries)} complete pictures'
+            )
+            (self.path / 'index.npy').unlink(missing_ok=True)
+            self._journal.truncate(position)
+
+    def _arrays(self) -> list['_GrowingArray']:
+        return [array for array in (self._boxes, self._features) if array is not None]
+
+    def _rows(self, key: str, bboxes, scores, labels) -> np.ndarray:
+        count, labels = len(bboxes), np.asarray(labels)
+        shapes = np.shape(bboxes), np.shape(scores), np.shape(labels)
+        if shapes != ((count, 4), (count,), (count,)):
+            raise ValueError(
+                f'{self.path}: boxes, scores and labels of {key!r} have shapes {shapes}; n x 4, n '
+                'and n are needed'
+            )
+        rows = np.empty(count, BOX)
+        rows['bbox'], rows['score'], rows['label'] = bboxes, scores, labels
+        x1, y1, x2, y2 = rows['bbox'].T
+        good = np.isfinite(rows['bbox']).all(1) & np.isfinite(rows['score'])
+        good &= (x2 >= x1) & (y2 >= y1) & (rows['label'] == labels) & (labels >= -1)
+        if not good.all():
+            bad = rows[np.argmin(good)]
+            raise ValueError(
+                f'{self.path}: picture {key!r} has box {bad["bbox"].tolist()} with score '
+                f'{bad["score"]:g} and label {bad["label"]}; x1 <= x2, y1 <= y2, finite numbers and '
+                'a label of -1 or more are needed'
+            )
+        return rows
+
+    def _check_features(self, key: str, features: np.ndarray | None, count: int) -> None:
+        """Make the array of features with the first picture; the others must be like it."""
+        if count == 0 or (features is None and self._features is None):
+            return
+        if features is None or (self._boxes.rows and self._features is None):
+            raise ValueError(
+                f'{self.path}: either all pictures have features or none; {key!r} differs'
+            )
+        allowed = [np.dtype('float16'), np.dtype('float32')]
+        width = features.shape[1:]
+        if self._features is not None:
+            allowed, width = [self._features.dtype], self._features.shape
+        if features.dtype not in allowed or len(width) != 1 or features.shape != (count, *width):
+            raise ValueError(
+                f'{self.path}: picture {key!r} has {features.dtype} features of shape '
+                f'{features.shape}; {" or ".join(map(str, allowed))} of {(count, *width)} are needed'
+            )
+        if self._features is None:
+            self._features = _GrowingArray(self.path / 'features.npy', features.dtype, width)
+
+
+class _GrowingArray:
+    """A .npy file that rows are appended to; its header tells their number after ``seal``."""
+
+    def __init__(self, path: Path, dtype: np.dtype | None = None, shape: tuple = ()) -> None:
+        new = not path.is_file() or path.stat().st_size < _HEADER_BYTES
+        self._file = open(path, 'w+b' if new else 'r+b')  # noqa: SIM115, kept open
+        self.rows = 0
+        if new:
+            self.dtype, self.shape = np.dtype(dtype), tuple(shape)
+            self._write_header()
+        else:
+            self._read_header(path)
+        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
+        self._file.seek(0, os.SEEK_END)
+        self.rows = (self._file.tell() - _HEADER_BYTES) // self._row_bytes
+
+    def append(self, rows: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(rows).data)
+        self.rows += len(rows)
+
+    def truncate(self, rows: int) -> bool:
+        """Keep the first rows; whether there was more, if only a part of a row."""
+        self.rows = rows
+        size = _HEADER_BYTES + rows * self._row_bytes
+        longer = self._file.seek(0, os.SEEK_END) > size
+        if longer:
+            self._file.truncate(size)
+            self._file.seek(size)
+        return longer
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def seal(self) -> None:
+        self._write_header()
+        self._file.seek(0, os.SEEK_END)
+        self.sync()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write_header(self) -> None:
+        """Version 1.0 of the format, padded more than numpy does."""
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        text = repr(dict(descr=descr, fortran_order=False, shape=(self.rows, *self.shape)))
+        room = _HEADER_BYTES - 10
+        header = np.lib.format.magic(1, 0) + struct.pack('<H', room)
+        self._file.seek(0)
+        self._file.write(header + text.encode('latin1').ljust(room - 1) + b'\n')
+
+    def _read_header(self, path: Path) -> None:
+        try:
+            np.lib.format.read_magic(self._file)
+            (_, *shape), _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        except ValueError as e:
+            raise ValueError(f'{path} is damaged ({e}); delete {path.parent} and start anew') from e
+        self.shape = tuple(shape)

@@ -1,0 +1,3 @@
+from .query_budget_batch_sampler import QueryBudgetBatchSampler
+
+__all__ = ['QueryBudgetBatchSampler']

@@ -1,0 +1,65 @@
+import json
+
+import mmcv
+import pytest
+from PIL import Image
+
+NAME = 'analysis_tools/browse_dataset.py'
+CONFIG = """
+default_scope = 'mmdet'
+test_dataloader = dict(dataset=dict(
+    type='GroundingJSONLDataset', data_root={root!r}, ann_file='a.jsonl', name='mine',
+    data_prefix=dict(img=''), test_mode=True, pipeline=[
+        dict(type='LoadGroundingImage'), dict(type='LoadQueryAnnotations'),
+        dict(type='FlipWithText', prob=1.0), dict(type='PlaceOnCanvas', size=64),
+        dict(type='PackGroundingInputs')]))
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    lines = []
+    for i in range(6):
+        Image.new('RGB', (60, 40), 'white').save(tmp_path / f'{i}.png')
+        lines.append(dict(image=f'{i}.png', text='the left dög', bbox=[0, 0, 20, 40]))
+    lines[0]['type'] = 'place'
+    (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, lines)), encoding='utf-8')
+    path = tmp_path / 'config.py'
+    path.write_text(CONFIG.format(root=str(tmp_path)))
+    return path
+
+
+def test_pictures_tell_what_was_done(config, call_tool, monkeypatch, tmp_path):
+    seen = []
+
+    def draw(image, queries, **kwargs):
+        seen.append((queries, kwargs['caption'], kwargs['gt_bboxes'].tolist(), kwargs['frame']))
+        return image
+
+    monkeypatch.setattr('mmvg.visualization.draw_grounding', draw)
+    call_tool(NAME, config, '--split', 'test', '--num', 2, '--out-dir', tmp_path / 'out')
+    caption = 'mine, canvas 64 x 64, original 60 x 40, flipped'
+    box, frame = [[42.0, 12.0, 62.0, 52.0]], (2, 12, 62, 52)
+    assert seen == [
+        (['the right dög  [place]'], caption, box, frame),
+        (['the right dög'], caption, box, frame),
+    ]
+
+
+def test_a_seed_chooses_at_random(config, call_tool, tmp_path):
+    chosen = []
+    for folder, seed in (('a', 1), ('b', 1), ('c', 2), ('d', None)):
+        seeds = [] if seed is None else ['--seed', seed]
+        out = tmp_path / folder
+        call_tool(NAME, config, '--split', 'test', '--num', 3, '--out-dir', out, *seeds)
+        chosen.append(sorted(path.name for path in out.iterdir()))
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert chosen[3] == ['test_000000_0.jpg', 'test_000001_1.jpg', 'test_000002_2.jpg']
+    assert mmcv.imread(str(tmp_path / 'd' / chosen[3][0])).shape[1] == 320
+
+
+def test_errors(config, fail_tool, tmp_path):
+    (tmp_path / '1.png').unlink()
+    args = (NAME, config, '--out-dir', tmp_path / 'out')
+    assert '1.png does not exist' in fail_tool(*args, '--split', 'test')
+    assert 'config.py has no train_dataloader' in fail_tool(*args)
