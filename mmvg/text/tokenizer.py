@@ -29,7 +29,8 @@ class BertTokenizer:
             )
         self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=True)
         self.vocab_size = len(ids)
-        self.pad_id, self.cls_id, self.sep_id = ids['[PAD]'], ids['[CLS]'], ids['[SEP]']
+        self.pad_id, self.unk_id = ids['[PAD]'], ids['[UNK]']
+        self.cls_id, self.sep_id = ids['[CLS]'], ids['[SEP]']
 
     def pieces(self, text: str) -> list[int]:
         """Word piece ids of ``text`` without special tokens."""

@@ -36,11 +36,13 @@ print(json.dumps(report))
 """
 
 PARTS = {
+    'DATA_SAMPLERS': {'QueryBudgetBatchSampler'},
     'DATASETS': {
         'Flickr30kEntitiesDataset',
         'GroundingJSONLDataset',
         'ReferItGameDataset',
         'ReferringExpressionDataset',
+        'ShapesCaptionDataset',
         'ShapesGroundingDataset',
     },
     'HOOKS': {
@@ -62,6 +64,7 @@ PARTS = {
         'L1DistillLoss',
         'LargeMarginDistillLoss',
         'OpenCLIPTeacher',
+        'PhraseDataPreprocessor',
         'PhraseRNN',
         'PhraseReconstructionLoss',
         'PyramidVisualEncoder',
@@ -78,9 +81,12 @@ PARTS = {
     'OPTIM_WRAPPER_CONSTRUCTORS': {'GroupOptimWrapperConstructor'},
     'TRANSFORMS': {
         'AddTeacherView',
+        'EncodePhrases',
         'FlipWithText',
+        'LoadBoxProposals',
         'LoadGroundingImage',
         'LoadQueryAnnotations',
+        'LoadRelations',
         'LocationAwareSelect',
         'PackGroundingInputs',
         'PillowColorJitter',

@@ -5,8 +5,8 @@ words = [
 ]  # fmt: skip
 encode = dict(
     type='EncodePhrases',
-    caption_words=words,
-    phrase_words=words,
+    caption_vocab=words,
+    phrase_vocab=words,
     table_words=['circle', 'square', 'triangle'],
 )
 finish = [dict(type='LoadBoxProposals'), encode, dict(type='PackGroundingInputs')]

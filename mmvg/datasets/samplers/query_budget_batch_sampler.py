@@ -26,8 +26,15 @@ class QueryBudgetBatchSampler(Sampler[list[int]]):
     so a resumed run continues as an unbroken one.
 
     For training only: processes hold different numbers of samples, which mmengine's collection of
-    results does not expect. Leave ``drop_last`` out of the dataloader. mmdet's
-    ``AspectRatioBatchSampler`` suits samples of one query each.
+    results does not expect. For samples of one query each mmdet's ``AspectRatioBatchSampler`` does.
+    In a config (PyTorch takes no ``drop_last`` beside a batch sampler)::
+
+        train_dataloader = dict(
+            batch_size=16,
+            drop_last=False,
+            batch_sampler=dict(type='QueryBudgetBatchSampler', max_queries=64),
+            dataset=dict(group_by_image=True, max_queries=8),
+        )
 
     Args:
         sampler (DefaultSampler): Gives data set, seed, epoch, rank and number of processes.

@@ -4,6 +4,7 @@ from .flip_with_text import FlipWithText
 from .load_box_proposals import LoadBoxProposals
 from .load_grounding_image import LoadGroundingImage
 from .load_query_annotations import LoadQueryAnnotations
+from .load_relations import LoadRelations
 from .location_aware_select import LocationAwareSelect
 from .pack_grounding_inputs import PackGroundingInputs
 from .pillow_color_jitter import PillowColorJitter
@@ -20,6 +21,7 @@ __all__ = [
     'LoadBoxProposals',
     'LoadGroundingImage',
     'LoadQueryAnnotations',
+    'LoadRelations',
     'LocationAwareSelect',
     'PackGroundingInputs',
     'PillowColorJitter',

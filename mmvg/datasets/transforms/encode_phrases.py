@@ -1,91 +1,72 @@
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
+import torch
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
+
+from mmvg.text import Vocabulary, WordTable, tokenize
 
 
 @TRANSFORMS.register_module()
 class EncodePhrases(BaseTransform):
     """Words of a caption and its phrases as ids, for :class:`ReIR` (spec reir 1.3).
 
-    A record without ``caption`` (ReferItGame) reads each query as a phrase of one caption that lists
-    them all.
+    A record without ``caption`` (ReferItGame) gets one that lists its queries.
 
     Args:
-        caption_words, phrase_words (str | Sequence[str]): Vocabularies of the language model and of
-            the phrase decoder, or JSON files that list them. Ids are counted from 1; an unknown word
-            is ``'<unk>'``, which must be in the vocabulary then.
-        table_words (str | Sequence[str]): The words that the category similarity knows, in the order
-            of their vectors, or a JSON file.
+        caption_vocab, phrase_vocab (str | Sequence[str]): Vocabularies of the language model and of
+            the phrase decoder: JSON files, or the words.
+        table_words (str | Sequence[str]): Words of the category similarity, in the order of their
+            vectors: ``table_words.json``, or the words.
+        keep (str): Which words of a phrase are compared with categories; see
+            :meth:`WordTable.encode`.
 
     Raises:
-        FileNotFoundError, ValueError: If a file is absent or is no list of words, or a word is
-            unknown and there is no ``'<unk>'``.
+        FileNotFoundError, ValueError: See :class:`Vocabulary`.
     """
 
     def __init__(
         self,
-        caption_words: str | Sequence[str],
-        phrase_words: str | Sequence[str],
+        caption_vocab: str | Sequence[str],
+        phrase_vocab: str | Sequence[str],
         table_words: str | Sequence[str],
+        keep: str = 'all',
     ) -> None:
-        self.caption_ids = _number(caption_words, 1)
-        self.phrase_ids = _number(phrase_words, 1)
-        self.table_rows = _number(table_words, 0)
+        self.caption_vocab = _load(caption_vocab)
+        self.phrase_vocab = _load(phrase_vocab)
+        words = _load(table_words).words
+        # Vectors are the model's business; here only their order matters.
+        self.table = WordTable(torch.empty(len(words), 0), torch.empty(0, 0), words, [])
+        self.keep = keep
 
     def transform(self, results: dict) -> dict:
-        """Set caption_ids, query_spans, phrase_ids, target_ids and word_ids."""
+        """Set caption_ids, phrase_ids, target_ids and word_ids, and caption and query_spans if absent."""
         if results.get('caption') is None:
-            results['caption'], results['query_spans'] = _join(results['queries'])
-        words = results['caption'].lower().split(' ')
-        phrases = [words[a:b] for a, b in results['query_spans']]
-        source = results.get('source')
-        results['caption_ids'] = _look_up(words, self.caption_ids, source)
-        results['phrase_ids'] = [_look_up(p, self.caption_ids, source) for p in phrases]
-        results['target_ids'] = [_look_up(p, self.phrase_ids, source) for p in phrases]
-        results['word_ids'] = [[self.table_rows.get(w, -1) for w in p] for p in phrases]
+            results['caption'], results['query_spans'] = _list_queries(results['queries'])
+        words = tokenize(results['caption'])
+        phrases = [' '.join(words[start:end]) for start, end in results['query_spans']]
+        try:
+            results['caption_ids'] = self.caption_vocab.encode(results['caption'])
+            results['phrase_ids'] = [self.caption_vocab.encode(p) for p in phrases]
+            results['target_ids'] = [self.phrase_vocab.encode(p) for p in phrases]
+        except ValueError as error:
+            raise ValueError(f'{results.get("source")}: {error}') from error
+        results['word_ids'] = [self.table.encode(p, self.keep) for p in phrases]
         return results
 
     def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}({len(self.caption_ids)} caption words, '
-            f'{len(self.phrase_ids)} phrase words, {len(self.table_rows)} table words)'
-        )
+        sizes = len(self.caption_vocab), len(self.phrase_vocab), len(self.table.word_list)
+        return f'{type(self).__name__}({sizes[0]} caption ids, {sizes[1]} phrase ids, {sizes[2]} words)'
 
 
-def _join(queries: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+def _load(words: str | Sequence[str]) -> Vocabulary:
+    return Vocabulary.load(words) if isinstance(words, str) else Vocabulary(words)
+
+
+def _list_queries(queries: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """Queries one after the other, and where each stands."""
     spans, end = [], 0
     for query in queries:
-        start, end = end, end + len(query.split(' '))
+        start, end = end, end + len(tokenize(query))
         spans.append((start, end))
     return ' '.join(queries), spans
-
-
-def _look_up(words: Sequence[str], ids: dict[str, int], source: str | None) -> list[int]:
-    try:
-        return [ids[w] if w in ids else ids['<unk>'] for w in words]
-    except KeyError:
-        unknown = [w for w in words if w not in ids]
-        raise ValueError(
-            f"{source}: {unknown} are not in the vocabulary, which has no '<unk>' either; build the "
-            'vocabulary from the training set of this data set'
-        ) from None
-
-
-def _number(words: str | Sequence[str], first: int) -> dict[str, int]:
-    if isinstance(words, str):
-        path = Path(words)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f'{path} does not exist; make the vocabularies with tools/misc/build_reir_text.py, or '
-                'correct the path in the config'
-            )
-        words = json.loads(path.read_text(encoding='utf-8'))
-        if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-            raise ValueError(f'{path} is no vocabulary: a JSON list of words belongs there')
-    if len(set(words)) < len(words):
-        raise ValueError('a vocabulary has a word twice; every word must have one id')
-    return {word: i for i, word in enumerate(words, first)}
