@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -84,7 +85,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def start_up_checks(runner: Runner, cfg: Config) -> Iterator[Callable[[], object]]:
-    """All that a training can lack: initial weights, data, pretrained parts of model and hooks."""
+    """All that a training can lack: initial weights, data, and what models and hooks ask for."""
     if not cfg.get('resume'):
         yield lambda: check_initial_weights(runner.model, cfg.get('load_from'))
     # Both properties build their data sets on first access.
@@ -94,6 +95,11 @@ def start_up_checks(runner: Runner, cfg: Config) -> Iterator[Callable[[], object
     for part in (*runner.model.modules(), *runner.hooks):
         if hasattr(part, 'check_pretrained'):
             yield part.check_pretrained
+    for hook in runner.hooks:
+        if hasattr(hook, 'check_model'):
+            yield partial(hook.check_model, runner.model)
+        if hasattr(hook, 'check_data'):
+            yield lambda hook=hook: hook.check_data(runner.train_loop.dataloader.dataset)
 
 
 def main() -> None:

@@ -88,14 +88,15 @@ def _collate_boxes(samples: list[DetDataSample]) -> dict[str, Tensor]:
 def _collate_phrases(samples: list[DetDataSample]) -> dict[str, Tensor]:
     counts = torch.tensor([len(s.queries) for s in samples])
     lengths = [[len(p) for p in s.phrase_ids] for s in samples]
-    shape = len(samples), int(counts.max()), max(max(n, default=0) for n in lengths)
+    longest = max(max(n, default=0) for n in lengths)
+    shape = len(samples), max(int(counts.max()), 1), max(longest, 1)  # there may be no phrase
     result = {
         name: _pad_phrases([s.metainfo[name] for s in samples], shape, filling)
         for name, filling in (('phrase_ids', 0), ('target_ids', 0), ('word_ids', -1))
     }
     spans = _pad_phrases([s.query_spans for s in samples], (*shape[:2], 2), 0)
-    longest = max(len(s.caption_ids) for s in samples)
-    captions = torch.tensor([s.caption_ids + [0] * (longest - len(s.caption_ids)) for s in samples])
+    words = max(len(s.caption_ids) for s in samples)
+    captions = torch.tensor([s.caption_ids + [0] * (words - len(s.caption_ids)) for s in samples])
     return dict(
         result,
         spans=spans,

@@ -119,6 +119,9 @@ def test_command_writes_weights_of_the_config(cfg, call_tool, tmp_path):
 def test_command_refuses_a_batch_larger_than_the_set(fail_tool):
     line = fail_tool('misc/train_shapes_clip.py', '--batch-size', 8, '--num-scenes', 4)
     assert '--batch-size is 8, --num-scenes 4' in line
+    assert '--num-unseen must be 1 or more' in fail_tool(
+        'misc/train_shapes_clip.py', '--num-unseen', 0
+    )
 
 
 def test_shipped_weights_are_small_and_fit_open_clip(repository, cfg):

@@ -30,9 +30,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from mmvg.apis import GroundingInferencer, concise_errors, load_config
+from mmvg.datasets import GroundingDataset
 
 Setting = tuple[str, Callable[[], object]]
-_PER_QUERY_KEYS = ('queries', 'bboxes', 'query_ids', 'query_types')
 
 
 def parse_args() -> argparse.Namespace:
@@ -136,8 +136,9 @@ def compare_distil(cfg: Config, args: argparse.Namespace) -> list[Setting]:
         model=model, optim_wrapper=OptimWrapper(optimizer), param_schedulers=[], _resume=False
     )
     hook.before_run(runner)
-    size = getattr(hook.teacher, 'image_size', None)
-    view = TRANSFORMS.build(dict(type='AddTeacherView', size=size))
+    if hook.teacher is None:
+        raise ValueError('distil needs alpha or beta of default_hooks.distillation above 0')
+    view = TRANSFORMS.build(dict(type='AddTeacherView', **hook.teacher.view_cfg))
     batch = samples(inferencer, args, False, view)
 
     def step(distil: bool) -> None:
@@ -161,25 +162,25 @@ def compare_loading(cfg: Config, args: argparse.Namespace) -> list[Setting]:
     single = cfg.train_dataloader.dataset
     while 'datasets' in single or 'dataset' in single:  # the first of those that a wrapper holds
         single = single['datasets'][0] if 'datasets' in single else single['dataset']
-    options = dict(group_by_image=True, max_queries=args.num_queries)
-    dataset = DATASETS.build({**single, **options})
-    counts = {i: len(dataset.get_data_info(i)['queries']) for i in range(min(64, len(dataset)))}
-    counts = {i: count for i, count in counts.items() if count > 1}
-    if not counts:
+
+    def build(max_queries: int) -> GroundingDataset:
+        options = dict(group_by_image=True, max_queries=max_queries)
+        return DATASETS.build({**single, **options})
+
+    grouped, apart = build(args.num_queries), build(1)
+    images = min(64, len(grouped))
+    queries = sum(len(grouped.get_data_info(i)['queries']) for i in range(images))
+    if queries == images:
         raise ValueError('the first images of train_dataloader.dataset have one query each')
 
-    def together() -> None:
-        for i in counts:
+    def load(dataset: GroundingDataset, samples: int) -> None:
+        for i in range(samples):
             dataset.pipeline(dataset.get_data_info(i))
 
-    def separately() -> None:
-        for i, count in counts.items():
-            for k in range(count):
-                record = dataset.get_data_info(i)
-                record.update({n: [record[n][k]] for n in _PER_QUERY_KEYS if record.get(n)})
-                dataset.pipeline(record)
-
-    return [('images decoded once', together), ('decoded for every query', separately)]
+    return [
+        (f'{queries} queries in {images} samples', partial(load, grouped, images)),
+        (f'{queries} samples of one query', partial(load, apart, queries)),
+    ]
 
 
 COMPARISONS = {

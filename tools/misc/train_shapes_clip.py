@@ -254,6 +254,8 @@ def main() -> None:
     with concise_errors():
         if not args.rate and args.batch_size > args.num_scenes:
             raise ValueError(f'--batch-size is {args.batch_size}, --num-scenes {args.num_scenes}')
+        if args.num_unseen < 1:
+            raise ValueError(f'--num-unseen must be 1 or more, got {args.num_unseen}')
         teacher = OpenCLIPTeacher(**cfg, trainable=args.rate is None)
     if not args.rate:
         train(

@@ -1,4 +1,5 @@
-# Ours: CLIP sees the picture as it is on disk; its embedding is computed once.
+# Ours: CLIP sees the picture as it is on disk; its embedding is computed once. It is not mirrored where the
+# augmentation mirrors picture and text, so that 'left' then means the other side for CLIP's picture.
 _base_ = '../transvg_r50_refcoco.py'
 
 load, *augment = _base_.train_pipeline

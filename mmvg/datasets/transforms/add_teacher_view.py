@@ -17,7 +17,8 @@ class AddTeacherView(BaseTransform):
 
     Args:
         size (int): Side of the view in px: that of the teacher's input.
-        preproc (str): ``'letterbox'`` or ``'clip_center_crop'``, see :func:`square_view`.
+        preproc (str): ``'letterbox'`` or ``'clip_center_crop'``, see :func:`square_view`: as the
+            teacher's.
     """
 
     def __init__(self, size: int = 224, preproc: str = 'letterbox') -> None:
@@ -29,11 +30,12 @@ class AddTeacherView(BaseTransform):
         self.preproc = preproc
 
     def transform(self, results: dict) -> dict:
-        """Set teacher_view, size x size x 3 RGB uint8, and teacher_key, a hash of its content."""
+        """Set teacher_view, size x size x 3 RGB uint8, and teacher_key, '<preproc>:<its hash>'."""
         picture = square_view(bgr_to_pillow(results['img']), self.size, self.preproc)
         results['teacher_view'] = view = np.array(picture)
         # Of the view and not of the picture: it depends on all that the embedding depends on.
-        results['teacher_key'] = hashlib.blake2b(view, digest_size=16).hexdigest()
+        digest = hashlib.blake2b(view, digest_size=16).hexdigest()
+        results['teacher_key'] = f'{self.preproc}:{digest}'
         return results
 
     def __repr__(self) -> str:

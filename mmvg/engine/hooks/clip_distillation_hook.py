@@ -1,3 +1,6 @@
+import math
+from numbers import Real
+
 import torch
 from mmdet.registry import HOOKS, MODELS
 from mmdet.structures import DetDataSample
@@ -9,9 +12,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
+from mmvg.models.data_preprocessor import GroundingDataPreprocessor
 from mmvg.models.losses import match_width
 
+from .detector_inputs import channel_order_of, has_class_names, texts_of, to_rgb
 from .token_tap import TokenTap
 
 LOCATION_1 = dict(
@@ -31,28 +37,35 @@ class CLIPDistillationHook(Hook):
     ``beta=0`` that modality is off; with both the hook does nothing at all.
 
     Logged beside the losses: the cosine of token and target, the cosine to the target of another
-    sample of the batch (a token that learned only what all targets have in common shows no
-    difference), and the share of samples whose image token is padding (spec 3.3).
+    picture of the batch, if it has one (a token that learned only what all targets have in common
+    shows no difference), and the share of samples whose image token is padding (spec 3.3).
 
     Args:
         teacher (dict): Such as ``OpenCLIPTeacher``. With ``trainable=True`` it learns through its
             own parameter group, and its weights are saved and resumed with the checkpoint.
-        image_tap, text_tap (dict): Where the tokens are taken from. Keys:
+        image_tap, text_tap (dict): Where the tokens are taken from. Keys, by default Loc. 1 of mmvg:
 
             - ``module``: name of a submodule that gives B x N x C or Q x N x C tokens, or a map
               B x C x h x w. From ``bbox_head.fusion`` of mmvg the visual or text part is taken.
             - ``output``: index or key of the output, where it is a sequence or dict; may be left
               out for outputs of mmvg.
             - ``token``: ``'first_patch'`` (the paper's [VLS] read literally), ``'first_valid'``
-              (first that is no padding), ``'mean_valid'``, ``'mean'``, ``'learnable'`` (needs
-              ``bbox_head.learnable_vls=True``); for text ``'cls'``, the first.
+              (first that is no padding), ``'mean_valid'``, ``'mean'`` (padding included),
+              ``'learnable'`` (needs ``bbox_head.learnable_vls=True``); for text ``'cls'``, the
+              first, or ``'mean'`` of all that are no padding (of all, if the inputs of the detector
+              have no ``text_padding_mask`` of this shape).
 
-        alpha, beta (float): Weights of image and text.
-        loss (dict): Such as ``CosineDistillLoss``.
+        alpha, beta (float): Weights of image and text, 0 or more.
+        loss (dict): Such as ``CosineDistillLoss``. It takes ``(student R x D, target R x d,
+            avg_factor)``, divides a sum over the R rows by ``avg_factor``, and has an attribute
+            ``pool_side``, see :func:`mmvg.models.losses.match_width`.
         view (str): What the teacher sees: ``'augmented'``, the network input; or ``'original'``, the
             picture as loaded, which the transform ``AddTeacherView`` provides and whose embedding
             can be cached.
-        teacher_lr (float): Learning rate of a trainable teacher.
+        teacher_lr (float): Learning rate of a trainable teacher, scaled and scheduled as all others.
+        channel_order (str, optional): ``'rgb'`` or ``'bgr'``, that of the network input. None: what
+            follows from the data preprocessor, for pictures loaded as BGR, or as RGB if the config
+            gives it ``rgb_to_bgr=True``.
     """
 
     def __init__(
@@ -65,29 +78,46 @@ class CLIPDistillationHook(Hook):
         loss: dict | None = None,
         view: str = 'augmented',
         teacher_lr: float = 1e-5,
+        channel_order: str | None = None,
     ) -> None:
         if view not in ('augmented', 'original'):
             raise ValueError(f"view must be 'augmented' or 'original', not {view!r}")
+        if channel_order not in (None, 'rgb', 'bgr'):
+            raise ValueError(f"channel_order must be 'rgb', 'bgr' or None, not {channel_order!r}")
+        for name, weight in (('alpha', alpha), ('beta', beta)):
+            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+                raise ValueError(f'{name} must be a number, 0 or more, not {weight!r}')
         self.weights = {kind: w for kind, w in (('image', alpha), ('text', beta)) if w}
         taps = dict(image=image_tap, text=text_tap)
         self.taps = {
-            kind: TokenTap(kind, **(taps[kind] or LOCATION_1[kind])) for kind in self.weights
+            kind: TokenTap(kind, **{**LOCATION_1[kind], **(taps[kind] or {})})
+            for kind in self.weights
         }
         self.teacher_cfg = teacher
         self.loss = MODELS.build(loss or dict(type='CosineDistillLoss'))
+        if not hasattr(self.loss, 'pool_side'):
+            raise ValueError(
+                f'loss {type(self.loss).__name__} has no pool_side, so it is not for distillation; '
+                'use CosineDistillLoss, L1DistillLoss, LargeMarginDistillLoss or one like them'
+            )
         self.view = view
         self.teacher_lr = teacher_lr
+        self.channel_order = channel_order
         self.teacher: nn.Module | None = None
+        self._tower: nn.Module | None = None
         self._handles: list = []
 
     def before_run(self, runner: Runner) -> None:
         """Build the teacher when a training begins, before a checkpoint is resumed."""
         if not self.taps or not isinstance(runner.optim_wrapper, OptimWrapper):
             return
+        if self._tower is not None:  # a test after the training is a run, too
+            return
         model = _unwrap(runner.model)
-        for tap in self.taps.values():
-            tap.find(model)
+        self.check_model(model)
         self.check_pretrained()
+        if self.channel_order is None:
+            self.channel_order = channel_order_of(getattr(model, 'data_preprocessor', None), runner)
         self._tower = _Towers(self.teacher.to(next(model.parameters()).device))
         if self.teacher.trainable:
             self._add_to_optimizer(runner)
@@ -101,26 +131,64 @@ class CLIPDistillationHook(Hook):
             return
         # The random numbers of the student do not depend on the teacher, nor its own on the run.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed sets the GPUs', too
             self.teacher = MODELS.build(self.teacher_cfg)
 
+    def check_model(self, model: nn.Module) -> None:
+        """Raise ValueError if the model lacks what is listened to."""
+        model = _unwrap(model)
+        for tap in self.taps.values():
+            tap.find(model)
+        preprocessor = getattr(model, 'data_preprocessor', None)
+        known = self.channel_order or hasattr(preprocessor, '_channel_conversion')
+        if not known and 'image' in self.taps and self.view == 'augmented':
+            raise ValueError(
+                f'data_preprocessor {type(preprocessor).__name__} does not tell the channel order '
+                "of the network input; set channel_order='rgb' or 'bgr' of CLIPDistillationHook"
+            )
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise ValueError if the first training sample lacks the view that the teacher takes."""
+        if 'image' in self.taps and self.view == 'original':
+            self._check_view(dataset[0]['data_samples'])
+
+    def _check_view(self, sample: DetDataSample) -> None:
+        if 'teacher_view' not in sample or 'teacher_key' not in sample:
+            raise ValueError(
+                "view='original' needs the transform AddTeacherView right after the loading of the "
+                "picture in the training pipeline; and where MMDetection's PackDetInputs ends it, "
+                "'teacher_view' and 'teacher_key' among its meta_keys"
+            )
+        wanted = getattr(self.teacher, 'view_cfg', None)
+        made = dict(size=len(sample.teacher_view), preproc=sample.teacher_key.partition(':')[0])
+        if wanted is not None and made != wanted:
+            raise ValueError(
+                'AddTeacherView has size={size}, preproc={preproc!r}'.format(**made)
+                + '; for this teacher set size={size}, preproc={preproc!r}'.format(**wanted)
+            )
+
     def _add_to_optimizer(self, runner: Runner) -> None:
-        """A group of its own, scheduled like the others."""
-        optimizer = runner.optim_wrapper.optimizer
-        first = optimizer.param_groups[0]
-        progress = first['lr'] / first.get('initial_lr', first['lr'])  # a warm-up has begun already
+        """A group of its own, scaled and scheduled like the others."""
+        optimizer, rate = runner.optim_wrapper.optimizer, self.teacher_lr * _lr_ratio(runner)
+        # A warm-up may have begun already.
+        moved = [g['lr'] / g['initial_lr'] for g in optimizer.param_groups if g.get('initial_lr')]
         optimizer.add_param_group(
             dict(
                 name='distillation_teacher',
                 params=[p for p in self.teacher.parameters() if p.requires_grad],
-                lr=self.teacher_lr * progress,
-                initial_lr=self.teacher_lr,
+                lr=rate * (moved[0] if moved else 1),
+                initial_lr=rate,
             )
         )
-        group = optimizer.param_groups[-1]
+        *others, group = optimizer.param_groups
         for scheduler in runner.param_schedulers or []:
             name = scheduler.param_name
-            scheduler.base_values.append(group.setdefault(f'initial_{name}', group[name]))
+            initial = group.setdefault(f'initial_{name}', group[name])
+            # What a scheduler keeps per group; that of the whole optimizer, if any, stays last.
+            if hasattr(scheduler, 'base_values'):
+                scheduler.base_values.insert(len(others), initial)
+            if hasattr(scheduler, 'min_values'):
+                scheduler.min_values.insert(len(others), min(scheduler.min_values))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """A teacher that learns is saved beside the model."""
@@ -168,12 +236,16 @@ class CLIPDistillationHook(Hook):
             return None
         inputs, samples = kwargs['inputs'], kwargs['data_samples']
         if not isinstance(inputs, dict):  # of a detector of MMDetection: images only
-            inputs = dict(images=inputs, image_index=torch.arange(len(inputs)).to(inputs.device))
+            inputs = dict(
+                images=inputs,
+                image_padding_mask=GroundingDataPreprocessor._image_padding_mask(inputs, samples),
+                image_index=torch.arange(len(inputs), device=inputs.device),
+            )
         index, added = inputs['image_index'], {}
-        targets = self._tower(self._teacher_inputs(model, inputs, samples))
+        targets = self._encode(self._teacher_inputs(model, inputs, samples), samples)
         for kind, tap in self.taps.items():
             tap.listening = False
-            student, padded = tap.take(inputs.get('image_padding_mask'), index)
+            student, padded = tap.take(inputs)
             target = targets[kind]
             if kind == 'image' and len(student) != len(target):
                 target = target[index]
@@ -182,8 +254,28 @@ class CLIPDistillationHook(Hook):
                     f"{kind}_tap.module '{tap.name}' gives {len(student)} rows for {len(samples)} "
                     f'images and {len(index)} queries; tap a module that gives one for each of either'
                 )
-            added.update(self._compare(kind, student.float(), target, padded))
+            of_image = index
+            if len(student) != len(index):
+                of_image = torch.arange(len(samples), device=index.device)
+            other = None
+            if len(samples) > 1:  # the first row of an image half a batch away
+                away = (of_image + len(samples) // 2) % len(samples)
+                other = torch.searchsorted(of_image, away)
+            added.update(self._compare(kind, student.float(), target, padded, other))
         return {**losses, **added}
+
+    def _encode(
+        self, arguments: dict[str, tuple], samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        try:
+            return self._tower(arguments)
+        except ValueError as error:
+            if 'text' in arguments and any(has_class_names(sample) for sample in samples):
+                raise ValueError(
+                    f'{error}. It is the list of all class names, which tells nothing of a picture: '
+                    'set beta=0 of CLIPDistillationHook'
+                ) from error
+            raise
 
     def _teacher_inputs(
         self, model: nn.Module, inputs: dict[str, Tensor], samples: list[DetDataSample]
@@ -191,23 +283,25 @@ class CLIPDistillationHook(Hook):
         """Arguments of the towers in use."""
         arguments = {}
         if 'text' in self.taps:
-            arguments['text'] = ([text for sample in samples for text in _texts(sample)],)
+            arguments['text'] = ([text for sample in samples for text in texts_of(sample)],)
         if 'image' in self.taps and self.view == 'augmented':
-            images = _to_rgb(model.data_preprocessor, inputs['images'])
+            images = to_rgb(model.data_preprocessor, inputs['images'], self.channel_order)
             arguments['image'] = (images, inputs.get('image_padding_mask'))
         elif 'image' in self.taps:
-            if any('teacher_view' not in sample for sample in samples):
-                raise ValueError(
-                    "view='original' needs the transform AddTeacherView right after the loading of "
-                    'the picture in the training pipeline'
-                )
+            for sample in samples:
+                self._check_view(sample)
             views = torch.stack([torch.as_tensor(s.teacher_view) for s in samples])
             views = views.permute(0, 3, 1, 2).to(inputs['images'].device).float()
             arguments['image'] = (views, None, [sample.teacher_key for sample in samples])
         return arguments
 
     def _compare(
-        self, kind: str, student: Tensor, target: Tensor, padded: Tensor | None
+        self,
+        kind: str,
+        student: Tensor,
+        target: Tensor,
+        padded: Tensor | None,
+        other: Tensor | None,
     ) -> dict[str, Tensor]:
         """The loss, and what is logged beside it; names without 'loss' are not summed."""
         count = reduce_mean(student.new_full((), len(student)))
@@ -215,9 +309,10 @@ class CLIPDistillationHook(Hook):
         name = f'distill_{kind}'
         with torch.no_grad():
             student, target = match_width(student, target, self.loss.pool_side)
-            cosine = torch.cosine_similarity(student, target)
-            other = torch.cosine_similarity(student, target.roll(len(target) // 2, 0))
-        logged = {f'{name}_cos': cosine.mean(), f'{name}_cos_other': other.mean()}
+            logged = {f'{name}_cos': torch.cosine_similarity(student, target).mean()}
+            if other is not None:
+                cosine = torch.cosine_similarity(student, target[other])
+                logged[f'{name}_cos_other'] = cosine.mean()
         if padded is not None:
             logged[f'{name}_padding'] = padded.float().mean()
         return {f'loss_{name}': loss, **logged}
@@ -239,15 +334,13 @@ def _unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _texts(sample: DetDataSample) -> list[str]:
-    """The queries of a sample; of a detector of MMDetection its one text."""
-    if 'queries' in sample:
-        return list(sample.queries)
-    return [sample.text if isinstance(sample.text, str) else '. '.join(sample.text)]
-
-
-def _to_rgb(preprocessor: nn.Module, images: Tensor) -> Tensor:
-    """Undo the normalisation of a network input: RGB, 0 to 255."""
-    if getattr(preprocessor, '_enable_normalize', False):
-        images = images * preprocessor.std + preprocessor.mean
-    return images if preprocessor._channel_conversion else images.flip(1)
+def _lr_ratio(runner: Runner) -> float:
+    """What the runner has scaled the other learning rates by (``auto_scale_lr``)."""
+    scaling = getattr(runner, 'auto_scale_lr', None) or {}
+    if not scaling.get('enable', False):
+        return 1.0
+    loader = runner._train_dataloader
+    size = loader.batch_size if isinstance(loader, DataLoader) else loader['batch_size']
+    ratio = runner.world_size * size / scaling['base_batch_size']
+    runner.logger.info(f'teacher_lr of the distillation is scaled by {ratio}, too')
+    return ratio

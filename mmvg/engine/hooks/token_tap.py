@@ -29,7 +29,7 @@ class TokenTap:
         self._handles: list = []
 
     def find(self, model: nn.Module) -> nn.Module:
-        """The submodule; ValueError with near names if the model has none of this name."""
+        """The submodule; ValueError if the model has none of this name or no such token."""
         modules = dict(model.named_modules())
         if self.name not in modules:
             close = difflib.get_close_matches(self.name, modules, n=4, cutoff=0.4)
@@ -38,11 +38,6 @@ class TokenTap:
                 f"{self.kind}_tap.module '{self.name}' is no submodule of {type(model).__name__}; "
                 f'near names: {", ".join(hint)}'
             )
-        return modules[self.name]
-
-    def attach(self, model: nn.Module) -> None:
-        """Start to listen, wherever ``listening`` is set."""
-        module = self.find(model)
         # The module that knows the parts of a joint sequence, such as RegTokenHead of its fusion.
         owner = model.get_submodule(self.name.rpartition('.')[0])
         self._parts = getattr(owner, 'sequence_parts', None) if 'fusion' in self.name else None
@@ -51,6 +46,11 @@ class TokenTap:
                 "image_tap.token 'learnable' needs module 'bbox_head.fusion' and "
                 'model.bbox_head.learnable_vls=True'
             )
+        return modules[self.name]
+
+    def attach(self, model: nn.Module) -> None:
+        """Start to listen, wherever ``listening`` is set."""
+        module = self.find(model)
         if self._parts:
             self._handles.append(
                 module.register_forward_pre_hook(self._ask_for_rows, with_kwargs=True)
@@ -89,14 +89,12 @@ class TokenTap:
         if self.listening and isinstance(output, dict):
             self.captured.setdefault('mask', output.get('visual_padding_mask'))
 
-    def take(
-        self, image_padding_mask: Tensor | None, image_index: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def take(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """The token of every row, and whether it is padding, where that is known.
 
         Args:
-            image_padding_mask (Tensor, optional): B x H x W bool, True = padding.
-            image_index (Tensor): (Q,), the image of each query.
+            inputs (dict): ``image_index`` (Q,), the image of each query; if known
+                ``image_padding_mask`` B x H x W and ``text_padding_mask`` Q x T, True = padding.
 
         Returns:
             tuple: Tokens R x C (R is B or Q) and padding (R,) or None.
@@ -105,7 +103,7 @@ class TokenTap:
             raise ValueError(f"{self.kind}_tap.module '{self.name}' did not run in this step")
         tokens, captured = self._select(self.captured.pop('output')), self.captured
         self.captured = {}
-        mask = captured.get('mask')
+        mask, image_padding_mask = captured.get('mask'), inputs.get('image_padding_mask')
         if tokens.dim() == 4:  # a map: its cells are the tokens
             size = tokens.shape[-2:]
             tokens = tokens.flatten(2).transpose(1, 2)
@@ -114,10 +112,12 @@ class TokenTap:
                 mask = downsample_padding(image_padding_mask, size).flatten(1)
         elif 'part' in captured:
             tokens = tokens[:, captured['part']]
-        if self.kind == 'text' or self.token == 'learnable':
+        if self.kind == 'text':
+            return self._pick_text(tokens, captured.get('mask', inputs.get('text_padding_mask')))
+        if self.token == 'learnable':
             mask = None
         elif mask is not None and len(mask) != len(tokens):
-            mask = mask[image_index]  # one map per query, one mask per image
+            mask = mask[inputs['image_index']]  # one map per query, one mask per image
         return self._pick(tokens, mask)
 
     def _select(self, output: object) -> Tensor:
@@ -134,6 +134,12 @@ class TokenTap:
             )
         return output
 
+    def _pick_text(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, None]:
+        if self.token == 'cls':
+            return tokens[:, 0], None
+        known = mask is not None and mask.shape == tokens.shape[:2]
+        return _mean(tokens, ~mask) if known else tokens.mean(1), None
+
     def _pick(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.token == 'mean':
             return tokens.mean(1), None
@@ -146,7 +152,11 @@ class TokenTap:
             )
         valid = ~mask
         if self.token == 'mean_valid':
-            weights = valid.to(tokens.dtype)[..., None]
-            return (tokens * weights).sum(1) / weights.sum(1), None
+            return _mean(tokens, valid), None
         first = valid.to(torch.uint8).argmax(1)
         return tokens[torch.arange(len(tokens), device=tokens.device), first], None
+
+
+def _mean(tokens: Tensor, valid: Tensor) -> Tensor:
+    weights = valid.to(tokens.dtype)[..., None]
+    return (tokens * weights).sum(1) / weights.sum(1)

@@ -85,6 +85,7 @@ class ReIR(BaseDetector):
         self.losses = torch.nn.ModuleDict(
             {name.removeprefix('loss_'): MODELS.build(cfg) for name, cfg in losses.items() if cfg}
         )
+        self._check_losses()
         self.stages = stages
         self.loss_scale = loss_scale
         self.refine_start = refine_start
@@ -93,6 +94,19 @@ class ReIR(BaseDetector):
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         for frozen in (self.backbone, self.shared_head):
             frozen.requires_grad_(False)
+
+    def _check_losses(self) -> None:
+        """Raise ValueError for a loss whose part of the model is switched off."""
+        head, ranking = self.bbox_head, {'rank_coarse', 'rank_fine'} & set(self.losses)
+        if ranking and head.image_proj is None:
+            raise ValueError(f'loss_{min(ranking)} needs bbox_head.ranking_dims > 0')
+        if ranking and self.language_model.context == 'phrase':
+            raise ValueError(
+                f"loss_{min(ranking)} compares captions, which language_model.context='phrase' does not "
+                "read; use 'caption', or leave the loss out"
+            )
+        if 'relation' in self.losses and head.relation_classifier is None:
+            raise ValueError('loss_relation needs bbox_head.num_relations > 0')
 
     def train(self, mode: bool = True) -> 'ReIR':
         """Set the mode; backbone and shared head stay in evaluation mode."""

@@ -130,8 +130,9 @@ class LargeMarginDistillLoss(_DistillLoss):
     """Large margin cosine loss over the batch (CosFace, which EpmVG cites; spec 3.2, A7 iv).
 
     Cross entropy of ``scale * (cos(student i, target j) - margin [i = j])`` over the targets j of
-    the batch, of which i is right. Targets equal to target i, such as those of one picture with
-    several queries, are no negatives of i.
+    the batch, of which i is right. The batch is that of the process: those of other processes are
+    no negatives. Nor are targets equal to target i, such as those of one picture with several
+    queries.
 
     Args:
         scale (float): s of CosFace.

@@ -50,7 +50,8 @@ def build_clip(
     path, tag = None, {}
     if config is not None:
         if pretrained is not None:
-            path = _find_file(pretrained, 'or None for random weights')
+            otherwise = 'or None for random weights; tags of open_clip need model_name, not config'
+            path = _find_file(pretrained, otherwise)
     else:
         config = _named_config(open_clip, model_name)
         if pretrained is not None:
@@ -110,7 +111,7 @@ def _locate(open_clip: ModuleType, model_name: str, pretrained: str, tag: dict) 
             raise FileNotFoundError(
                 f"weights '{pretrained}' of CLIP {model_name} could not be downloaded "
                 f'({first_line(e)}); run once with network, or get open_clip_model.safetensors of '
-                f'{source} and give its path as pretrained'
+                f"{source} and give its path as pretrained (mmvg's configs: MMVG_CLIP_WEIGHTS)"
             ) from e
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     near = get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags

@@ -101,10 +101,13 @@ class _RowFile:
     """
 
     def __init__(self, path: str) -> None:
-        os.makedirs(osp.dirname(path), exist_ok=True)
         self.path = path
         self._usable = True
         self._warned: set[str] = set()
+        try:
+            os.makedirs(osp.dirname(path), exist_ok=True)
+        except OSError as e:
+            self._give_up(e)
 
     def read(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Rows of those keys that are there and undamaged."""
@@ -146,15 +149,16 @@ class _RowFile:
                     self._prepare(db)
                     return work(db)
             except sqlite3.OperationalError as e:  # full, read-only, locked for a minute
-                self._usable = False
-                self._warn(
-                    'disk', f'{self.path} cannot be used ({e}); embeddings stay in memory only'
-                )
+                self._give_up(e)
             except sqlite3.DatabaseError as e:
                 # The second look: another process may have set the file aside meanwhile.
                 if attempt:
                     self._set_aside(e)
         return otherwise
+
+    def _give_up(self, error: Exception) -> None:
+        self._usable = False
+        self._warn('disk', f'{self.path} cannot be used ({error}); embeddings stay in memory only')
 
     @staticmethod
     def _prepare(db: sqlite3.Connection) -> None:
@@ -169,10 +173,15 @@ class _RowFile:
             db.execute('COMMIT')
 
     def _set_aside(self, error: Exception) -> None:
-        with suppress(FileNotFoundError):
-            os.replace(self.path, f'{self.path}.damaged')
-        with suppress(FileNotFoundError):
-            os.remove(f'{self.path}-journal')  # of the old file; SQLite would play it into the new
+        try:
+            with suppress(FileNotFoundError):
+                os.replace(self.path, f'{self.path}.damaged')
+            with suppress(FileNotFoundError):
+                # That of the old file, which SQLite would play into the new one.
+                os.remove(f'{self.path}-journal')
+        except OSError as e:  # the folder is read-only
+            self._give_up(e)
+            return
         self._warn(
             'file', f'{self.path} is damaged ({error}): kept as .damaged, embeddings computed again'
         )

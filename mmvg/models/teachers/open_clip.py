@@ -103,6 +103,12 @@ class OpenCLIPTeacher(BaseModule):
         return self._architecture['embed_dim']
 
     @property
+    def view_cfg(self) -> dict:
+        """The arguments of ``AddTeacherView`` for this teacher; without padding, two are one."""
+        crops = self.preproc == 'clip_center_crop'
+        return dict(size=self.image_size, preproc='clip_center_crop' if crops else 'letterbox')
+
+    @property
     def fingerprint(self) -> str:
         """Hash of what embeddings depend on: architecture, weights, preprocessing, open_clip."""
         facts = dict(
@@ -204,8 +210,7 @@ class OpenCLIPTeacher(BaseModule):
         interpolation = self._preprocess_cfg['interpolation']
         return square_view(
             images,
-            self.image_size,
-            'clip_center_crop' if self.preproc == 'clip_center_crop' else 'letterbox',
+            **self.view_cfg,
             fill=[255 * m for m in self._preprocess_cfg['mean']],
             interpolation='bilinear' if interpolation == 'bilinear' else 'bicubic',
         )

@@ -58,6 +58,7 @@ def test_key_tells_views_apart(make_results):
     changed[:16, :16] ^= 128
     others += [key(dict(results, img=changed), 32), key(dict(results), 32)]
     assert len(set(others)) == 4
+    assert [k.split(':')[0] for k in others[:2]] == ['letterbox', 'clip_center_crop']
 
 
 def test_random_transforms_leave_it_and_it_is_packed(make_results):

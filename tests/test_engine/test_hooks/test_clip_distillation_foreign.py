@@ -1,5 +1,6 @@
 """The distillation hook on a detector that mmvg did not write: MMDetection's GroundingDINO."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -145,22 +146,51 @@ def make_batch():
     return dict(inputs=list(images.to(torch.uint8)), data_samples=samples)
 
 
-def test_grounding_dino_is_distilled(detector):
-    hook = HOOKS.build(
-        dict(
-            type='CLIPDistillationHook',
-            teacher=TEACHER,
-            image_tap=dict(module='encoder', output=0, token='mean'),
-            text_tap=dict(module='text_feat_map', token='cls'),
+def load_readme_config(repository, tmp_path, blocks):
+    """The first code blocks of "On your own detector" as a config."""
+    text = (repository / 'configs/epmvg/README.md').read_text(encoding='utf-8')
+    section = text.split('## On your own detector')[1].split('\n## ')[0]
+    code = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+    path = tmp_path / 'distilled.py'
+    path.write_text(''.join(code[:blocks]))
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+@pytest.fixture
+def start(detector):
+    """Function that makes a hook listen to the detector; gives hook, optimizer and batch."""
+
+    def run(config, cfg=None, **change):
+        hook = HOOKS.build({**config, 'teacher': {**TEACHER, **config['teacher'], **change}})
+        optimizer = torch.optim.AdamW(detector.parameters(), 1e-3)
+        wrapper = OptimWrapper(optimizer)
+        runner = SimpleNamespace(
+            model=detector, optim_wrapper=wrapper, param_schedulers=[], cfg=cfg or {}
         )
+        hook.before_run(runner)
+        hook.before_train(runner)
+        return hook, optimizer, detector.data_preprocessor(make_batch(), True)
+
+    return run
+
+
+IMAGE = dict(type='CLIPDistillationHook', teacher={}, beta=0)
+IMAGE.update(image_tap=dict(module='encoder', output=0, token='mean'))
+
+
+def seen_by_clip(hook, monkeypatch):
+    """Arguments of the teacher's image tower."""
+    seen, encode = [], hook.teacher.encode_images
+    monkeypatch.setattr(
+        hook.teacher, 'encode_images', lambda *args: seen.append(args) or encode(*args)
     )
-    optimizer = torch.optim.AdamW(detector.parameters(), 1e-3)
-    runner = SimpleNamespace(
-        model=detector, optim_wrapper=OptimWrapper(optimizer), param_schedulers=[], _resume=False
-    )
-    batch = detector.data_preprocessor(make_batch(), True)
-    hook.before_run(runner)
-    hook.before_train(runner)
+    return seen
+
+
+def test_grounding_dino_is_distilled(detector, start, repository, tmp_path):
+    config = load_readme_config(repository, tmp_path, 1).default_hooks.distillation
+    assert config.image_tap == IMAGE['image_tap']
+    hook, optimizer, batch = start(config)
     values = []
     for _ in range(20):
         losses = detector(**batch, mode='loss')
@@ -173,5 +203,75 @@ def test_grounding_dino_is_distilled(detector):
     summed = sum(sum(v) if isinstance(v, list) else v for k, v in losses.items() if 'loss' in k)
     torch.testing.assert_close(detector.parse_losses(losses)[0], summed.squeeze())
     assert summed > losses['loss_bbox'] + losses['loss_distill_image'] > 0
-    hook.after_train(runner)
+    hook.after_train(None)
     assert 'loss_distill_text' not in detector(**batch, mode='loss')
+
+
+def test_original_view_of_the_readme(repository, tmp_path):
+    cfg = load_readme_config(repository, tmp_path, 2)
+    load, view, *_, pack = cfg.train_dataloader.dataset.pipeline
+    assert load.type == 'LoadImageFromFile' and view == dict(type='AddTeacherView', size=224)
+    assert {'text', 'teacher_view', 'teacher_key'} < set(pack.meta_keys)
+    hook = HOOKS.build(cfg.default_hooks.distillation)
+    assert hook.view == 'original' and hook.taps['image'].output == 0
+
+
+def test_clip_sees_no_padding_of_the_batch(detector, start, monkeypatch):
+    """What lies outside img_shape does not matter to a teacher that cuts padding away."""
+    for preproc in ('content', 'clip_center_crop', 'letterbox'):
+        hook, _, batch = start(IMAGE, preproc=preproc)
+        batch['data_samples'][1].set_metainfo(dict(img_shape=(48, 40)))
+        seen = seen_by_clip(hook, monkeypatch)
+        detector(**batch, mode='loss')
+        hook.after_train(None)
+        ((images, mask),) = seen
+        assert mask.sum((1, 2)).tolist() == [0, 64 * 64 - 48 * 40] and not mask[1, :48, :40].any()
+        other = images.masked_fill(mask[:, None], 255.0)
+        targets = [hook.teacher.encode_images(x, mask) for x in (images, other)]
+        assert torch.equal(*targets) == (preproc != 'letterbox')
+
+
+@pytest.mark.parametrize(
+    ('preprocessor', 'order', 'swapped'),
+    [
+        (dict(bgr_to_rgb=True), None, True),
+        (dict(), None, True),  # the network takes BGR, CLIP does not
+        (dict(rgb_to_bgr=True), None, False),  # pictures were loaded as RGB
+        (dict(), 'rgb', False),
+    ],
+)
+def test_clip_sees_rgb(detector, start, monkeypatch, preprocessor, order, swapped):
+    normalise = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+    config = dict(type='DetDataPreprocessor', **normalise, **preprocessor)
+    detector.data_preprocessor = MODELS.build(config)
+    cfg = Config(dict(model=dict(data_preprocessor=config)))
+    hook, _, batch = start(dict(IMAGE, channel_order=order), cfg)
+    seen = seen_by_clip(hook, monkeypatch)
+    detector(**batch, mode='loss')
+    pixels = torch.stack(make_batch()['inputs']).float()
+    torch.testing.assert_close(seen[0][0], pixels.flip(1) if swapped else pixels)
+
+
+def test_own_preprocessor_needs_the_channel_order(detector):
+    detector.data_preprocessor = torch.nn.Identity()
+    with pytest.raises(ValueError, match="Identity does not tell.*channel_order='rgb' or 'bgr'"):
+        HOOKS.build(dict(IMAGE, teacher=TEACHER)).check_model(detector)
+    HOOKS.build(dict(IMAGE, teacher=TEACHER, channel_order='bgr')).check_model(detector)
+
+
+def test_detectors_without_usable_texts_are_told_so(detector, start):
+    hook, _, batch = start(dict(IMAGE, alpha=0, beta=1, text_tap=dict(module='text_feat_map')))
+    losses = detector(**batch, mode='loss')
+    assert losses['distill_text_cos_other'] != losses['distill_text_cos']
+    samples = [DetDataSample(metainfo=dict(img_shape=(64, 64))) for _ in range(2)]
+    with pytest.raises(ValueError, match='neither queries nor a text.*beta=0'):
+        hook._teacher_inputs(detector, {}, samples)
+    for count in (2, 80):  # class names, as the data sets of MMDetection give them
+        for sample in samples:
+            sample.set_metainfo(dict(text=('car', 'man') * (count // 2)))
+        arguments = hook._teacher_inputs(detector, {}, samples)
+        if count == 2:
+            assert len(hook._encode(arguments, samples)['text']) == 2
+        else:
+            with pytest.raises(ValueError, match='tokens.*list of all class names.*beta=0'):
+                hook._encode(arguments, samples)

@@ -2,15 +2,18 @@
 
 from types import SimpleNamespace
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.optim import OptimWrapper
+from mmengine.optim import LinearLR, OptimWrapper, ReduceOnPlateauLR
 from mmengine.runner import Runner
+from torch import nn
 
+from mmvg.datasets.transforms import AddTeacherView
 from mmvg.engine import CLIPDistillationHook
 
 TEACHER = dict(
@@ -39,7 +42,7 @@ def hook_config(location=1, token='first_patch', **kwargs):
     return {'type': 'CLIPDistillationHook', 'teacher': TEACHER, **taps, **kwargs}
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def load(repository):
     return lambda name: Config.fromfile(repository / f'configs/{name}.py')
 
@@ -138,11 +141,41 @@ def test_what_is_logged_and_what_is_summed(distil):
     pooled = F.adaptive_avg_pool1d(target, student.shape[1])
     cosines = F.cosine_similarity(student, pooled)
     torch.testing.assert_close(step.losses['distill_image_cos'], cosines.mean(), atol=1e-5, rtol=0)
-    other = F.cosine_similarity(student, pooled.roll(len(pooled) // 2, 0)).mean()
+    first = {image: index.tolist().index(image) for image in (0, 1)}
+    of_other = pooled[[first[1 - image] for image in index.tolist()]]
+    other = F.cosine_similarity(student, of_other).mean()
     torch.testing.assert_close(step.losses['distill_image_cos_other'], other, atol=1e-5, rtol=0)
     total, _ = step.model.parse_losses(step.losses)
     summed = sum(v for k, v in step.losses.items() if k.startswith('loss'))
     torch.testing.assert_close(total, summed)
+
+
+def test_one_picture_has_no_other_to_compare_with(distil, batch):
+    """Neither several queries of one picture nor as many rows of the same."""
+    del batch[1]
+    losses = distil(hook_config()).losses
+    assert 'distill_image_cos' in losses and 'distill_text_cos' in losses
+    assert not any('other' in name for name in losses)
+
+
+@pytest.mark.parametrize('location', [1, 2, 3, 4])
+def test_mean_of_the_text_leaves_padding_out(distil, location):
+    """Queries padded by four more rows give the same token, whether that is the last or not."""
+    config = hook_config(location, alpha=0)
+    config['text_tap']['token'] = 'mean'
+    step = distil(config)
+    step.model.eval().requires_grad_(False)  # no dropout
+    (tap,) = step.hook.taps.values()
+    tap.attach(step.model)
+    tokens = []
+    for more in (0, 4):
+        inputs = dict(step.inputs)
+        inputs['input_ids'] = F.pad(inputs['input_ids'], (0, more))
+        inputs['text_padding_mask'] = F.pad(inputs['text_padding_mask'], (0, more), value=True)
+        tap.listening = True
+        step.model(inputs=inputs, data_samples=step.data_samples, mode='loss')
+        tokens.append(tap.take(inputs)[0])
+    torch.testing.assert_close(*tokens, atol=1e-5, rtol=1e-4)
 
 
 PARTS = ('backbone', 'neck', 'visual_encoder', 'language_model.bert', 'bbox_head.fusion')
@@ -220,6 +253,10 @@ def test_predictions_are_never_listened_to(distil):
         (dict(image_tap=dict(module='bbox_head.fusion', token='learnable')), 'learnable_vls=True'),
         (dict(text_tap=dict(module='bbox_head.box_mlp', token='cls')), 'not tokens B x N x C'),
         (dict(view='cropped'), "view must be 'augmented' or 'original'"),
+        (dict(channel_order='grb'), "channel_order must be 'rgb', 'bgr' or None"),
+        (dict(alpha='1.5'), "alpha must be a number, 0 or more, not '1.5'"),
+        (dict(beta=-1), 'beta must be a number, 0 or more, not -1'),
+        (dict(loss=dict(type='L1Loss')), 'loss L1Loss has no pool_side.*L1DistillLoss'),
         (dict(view='original'), 'needs the transform AddTeacherView'),
     ],
 )
@@ -228,12 +265,42 @@ def test_wrong_settings_are_explained(distil, change, message):
         distil(hook_config(**change))
 
 
-def test_original_view_is_encoded_once_per_picture(distil, batch):
+def test_taps_may_be_given_in_part(distil):
+    whole = distil(hook_config(token='mean_valid')).losses
+    config = dict(hook_config(), image_tap=dict(token='mean_valid'), text_tap=None)
+    torch.testing.assert_close(distil(config).losses, whole)
+
+
+def add_views(batch, **options):
+    for item in batch:
+        view = AddTeacherView(**options)(dict(img=item['inputs'].permute(1, 2, 0).numpy()))
+        keys = ('teacher_view', 'teacher_key')
+        item['data_samples'].set_metainfo({key: view[key] for key in keys})
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Numbers of pictures that went through CLIP together."""
+    numbers, encode = [], open_clip.CLIP.encode_image
+
+    def counted(clip, images, *args, **kwargs):
+        numbers.append(len(images))
+        return encode(clip, images, *args, **kwargs)
+
+    monkeypatch.setattr(open_clip.CLIP, 'encode_image', counted)
+    return numbers
+
+
+def test_original_view_is_encoded_once_per_picture(distil, batch, encoded):
     """The picture as loaded, by its key; the canvas of the network does not matter."""
-    for item, key in zip(batch, 'ab'):
-        view = item['inputs'].permute(1, 2, 0)[::2, ::2].flip(-1).numpy()
-        item['data_samples'].set_metainfo(dict(teacher_view=view, teacher_key=key))
+    add_views(batch, size=32)
     step = distil(hook_config(view='original'))
+    assert encoded == [2] and len(step.inputs['image_index']) > 2
+    step.hook.before_train(step.runner)
+    changed = dict(step.inputs, images=step.inputs['images'].flip(-1))
+    step.model(inputs=changed, data_samples=step.data_samples, mode='loss')
+    step.hook.after_train(step.runner)
+    assert encoded == [2]
     views = [torch.as_tensor(s.teacher_view.copy()).permute(2, 0, 1) for s in step.data_samples]
     target = step.hook.teacher.encode_images(torch.stack(views).float())
     sequence, _, parts = full_sequence(step)
@@ -242,29 +309,88 @@ def test_original_view_is_encoded_once_per_picture(distil, batch):
     torch.testing.assert_close(step.losses['loss_distill_image'], loss, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize('options', [dict(size=48), dict(size=32, preproc='clip_center_crop')])
+def test_the_view_must_be_that_of_the_teacher(distil, batch, options):
+    add_views(batch, **options)
+    expected = f"AddTeacherView has size={options['size']}, .*set size=32, preproc='letterbox'"
+    with pytest.raises(ValueError, match=expected):
+        distil(hook_config(view='original'))
+
+
+def test_the_view_is_checked_before_training(batch):
+    hook = HOOKS.build(hook_config(view='original'))
+    with pytest.raises(ValueError, match='AddTeacherView.*PackDetInputs.*teacher_key.*meta_keys'):
+        hook.check_data(batch)
+    add_views(batch, size=32)
+    hook.check_data(batch)
+    HOOKS.build(hook_config()).check_data([])  # needs none
+
+
+def test_building_the_teacher_leaves_the_random_numbers_of_gpus_alone(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    HOOKS.build(hook_config()).check_pretrained()
+    assert seeds == [3, 3] and torch.equal(torch.rand(2), expected)
+
+
+def test_schedules_of_the_optimizer_take_the_teacher_in():
+    hook = HOOKS.build(hook_config(teacher={**TEACHER, 'trainable': True}, teacher_lr=1e-4))
+    hook.check_pretrained()
+    frozen, moving = (dict(params=[nn.Parameter(torch.ones(1))], lr=lr) for lr in (0.0, 0.1))
+    wrapper = OptimWrapper(torch.optim.SGD([frozen, moving], lr=0.2))
+    warm_up = LinearLR(wrapper, start_factor=0.1, end=10)
+    plateau = ReduceOnPlateauLR(wrapper, patience=0, min_value=[1e-3, 1e-2])
+    runner = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[warm_up, plateau])
+    hook._add_to_optimizer(runner)
+    group = wrapper.optimizer.param_groups[-1]
+    assert group['lr'] == pytest.approx(1e-5)
+    assert warm_up.base_values == [0, 0.1, 1e-4, 0.2]  # the last: what the wrapper keeps
+    assert plateau.min_values == [1e-3, 1e-2, 1e-3, 1e-2]
+    wrapper.optimizer.step()
+    warm_up.step()
+    assert group['lr'] / 1e-4 == pytest.approx(wrapper.optimizer.param_groups[1]['lr'] / 0.1)
+
+
+def run_training(cfg, folder, name, hooks=None, epochs=1, **options):
+    """Train epochs of two steps under a runner."""
+    cfg.merge_from_dict(
+        dict(
+            work_dir=str(folder / name),
+            experiment_name=f'{folder.name}_{name}_{epochs}',
+            log_level='ERROR',
+            train_dataloader=dict(batch_size=4, dataset=dict(num_scenes=8)),
+            val_dataloader=dict(dataset=dict(num_scenes=4)),
+            train_cfg=dict(max_epochs=epochs),
+            default_hooks=hooks or {},
+            **options,
+        )
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
 @pytest.fixture
 def train(load, tmp_path):
-    """Function that trains epochs of two steps under a runner, in a folder of its own."""
+    """:func:`run_training` of TransVG on Shapes in a folder of its own."""
+    return lambda *args, **kwargs: run_training(
+        load('transvg/transvg_shapes'), tmp_path, *args, **kwargs
+    )
 
-    def run(name, hooks=None, epochs=1, **options):
-        cfg = load('transvg/transvg_shapes')
-        cfg.merge_from_dict(
-            dict(
-                work_dir=str(tmp_path / name),
-                experiment_name=f'{tmp_path.name}_{name}_{epochs}',
-                log_level='ERROR',
-                train_dataloader=dict(batch_size=4, dataset=dict(num_scenes=8)),
-                val_dataloader=dict(dataset=dict(num_scenes=4)),
-                train_cfg=dict(max_epochs=epochs),
-                default_hooks=hooks or {},
-                **options,
-            )
-        )
-        runner = Runner.from_cfg(cfg)
-        runner.train()
-        return runner
 
-    return run
+def logged_losses(runner):
+    """Name -> loss of each step."""
+    scalars = runner.message_hub.log_scalars
+    return {k: v.data[0].copy() for k, v in scalars.items() if k.startswith('train/loss')}
+
+
+@pytest.fixture(scope='module')
+def plain_losses(load, tmp_path_factory):
+    cfg, hooks = load('transvg/transvg_shapes'), dict(distillation=hook_config())
+    return logged_losses(run_training(cfg, tmp_path_factory.mktemp('plain'), 'plain', hooks))
 
 
 def weights(tmp_path, name, epoch=1):
@@ -334,13 +460,21 @@ def test_resumed_equals_unbroken(train, tmp_path, kind):
         assert any('visual' in k for k in moved) and any('transformer' in k for k in moved)
 
 
-def test_a_trainable_teacher_has_its_own_rate_and_schedule(train):
+@pytest.mark.parametrize('scaled', [False, True])
+def test_a_trainable_teacher_has_its_own_rate_and_schedule(train, scaled):
     config = hook_config(teacher={**TEACHER, 'trainable': True}, teacher_lr=1e-4)
-    runner = train('rates', dict(distillation=config), epochs=1)
-    *_, group = runner.optim_wrapper.param_groups
-    assert group['name'] == 'distillation_teacher' and group['initial_lr'] == 1e-4
-    others = runner.optim_wrapper.param_groups[0]
-    assert group['lr'] / 1e-4 == pytest.approx(others['lr'] / others['initial_lr'])
+    scaling = dict(enable=scaled, base_batch_size=8)  # twice that of this training
+    runner = train('rates', dict(distillation=config), auto_scale_lr=scaling)
+    groups = runner.optim_wrapper.optimizer.param_groups
+    others, group = groups[0], groups[-1]
+    rate = 5e-5 if scaled else 1e-4
+    assert group['name'] == 'distillation_teacher' and group['initial_lr'] == pytest.approx(rate)
+    assert group['lr'] / rate == pytest.approx(others['lr'] / others['initial_lr'])
+    configured = runner.cfg.optim_wrapper.optimizer.lr
+    assert others['initial_lr'] / configured == pytest.approx(rate / 1e-4)
+    count = len(groups)
+    runner.val()  # is a run of its own
+    assert len(groups) == count
 
 
 OPTIONS = dict(
@@ -352,22 +486,48 @@ OPTIONS = dict(
 
 
 @pytest.mark.parametrize('name', OPTIONS)
-def test_it_works_with_the_options_of_the_runner(train, name, tmp_path):
+def test_it_works_with_the_options_of_the_runner(train, plain_losses, name, tmp_path):
+    """What is minimised stays the same, step by step."""
     runner = train(name, dict(distillation=hook_config()), **OPTIONS[name])
-    logged = runner.message_hub.log_scalars
-    assert 'train/loss_distill_image' in logged and 'train/distill_text_cos_other' in logged
+    losses = logged_losses(runner)
+    assert losses.keys() == plain_losses.keys() >= {'train/loss_distill_image'}
+    assert 'train/distill_text_cos_other' in runner.message_hub.log_scalars
+    steps = 1 if name == 'accumulation' else 2  # weights first change after two steps
+    for key, expected in plain_losses.items():
+        assert len(losses[key]) == len(expected) == 2
+        assert losses[key][:steps] == pytest.approx(expected[:steps], abs=1e-4), key
     if name == 'ema':
         assert weights(tmp_path, name)['ema_state_dict'].keys() >= {'module.bbox_head.reg_token'}
 
 
-def test_mixed_precision(distil, load):
+def test_a_trainable_teacher_beside_an_average_of_the_weights(train, tmp_path):
+    config = hook_config(teacher={**TEACHER, 'trainable': True}, teacher_lr=1e-3)
+    runner = train('averaged', dict(distillation=config), **OPTIONS['ema'])
+    (hook,) = (h for h in runner.hooks if isinstance(h, CLIPDistillationHook))
+    checkpoint = weights(tmp_path, 'averaged')
+    assert_equal(checkpoint['distillation_teacher'], hook.teacher.state_dict())
+    begin = HOOKS.build(config)
+    begin.check_pretrained()
+    old = begin.teacher.state_dict()
+    assert [k for k, v in old.items() if not torch.equal(v, checkpoint['distillation_teacher'][k])]
+    for name in ('state_dict', 'ema_state_dict'):
+        assert not any('clip' in key or 'teacher' in key for key in checkpoint[name])
+
+
+@pytest.mark.parametrize('trainable', [False, True])
+def test_mixed_precision(distil, trainable):
+    config = hook_config(teacher={**TEACHER, 'trainable': trainable})
     with torch.autocast('cpu', torch.bfloat16):
-        mixed = distil(hook_config()).losses
-    full = distil(hook_config()).losses
+        step = distil(config)
+    full = distil(config).losses
     for kind in ('image', 'text'):
-        loss = mixed[f'loss_distill_{kind}']
+        loss = step.losses[f'loss_distill_{kind}']
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, full[f'loss_distill_{kind}'], atol=0.05, rtol=0)
+    sum(v for k, v in step.losses.items() if k.startswith('loss')).backward()
+    learned = [p for p in step.hook.teacher.parameters() if p.grad is not None and p.grad.any()]
+    assert bool(learned) == trainable
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in learned)
 
 
 def test_learnable_vls_token_is_part_of_the_model(distil):

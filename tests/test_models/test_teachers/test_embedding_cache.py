@@ -177,6 +177,28 @@ def test_damage_during_a_run(tmp_path, warnings):
     assert encoder.asked == ['1', '1'] and len(warnings) == 1
 
 
+@pytest.mark.parametrize('folder', ['/proc/nope', __file__])
+def test_a_folder_that_cannot_be_made_is_left_out_with_one_warning(warnings, folder):
+    cache, encoder = EmbeddingCache(1, folder), Encoder()
+    for key in '1212':
+        encoder.fetch(cache, [key])
+    assert encoder.asked == ['1', '2']
+    assert len(warnings) == 1 and 'memory only' in warnings[0] and folder in warnings[0]
+
+
+def test_damage_in_a_read_only_folder(tmp_path, warnings, monkeypatch):
+    def refuse(*args):
+        raise PermissionError('read-only')
+
+    (tmp_path / 'embeddings.sqlite').write_bytes(b'x' * 5000)
+    monkeypatch.setattr('os.replace', refuse)
+    cache, encoder = EmbeddingCache(1, str(tmp_path)), Encoder()
+    for key in '1212':
+        encoder.fetch(cache, [key])
+    assert encoder.asked == ['1', '2']
+    assert len(warnings) == 1 and 'memory only' in warnings[0]
+
+
 def test_a_disk_that_fails_is_left_out_with_one_warning(tmp_path, warnings):
     (tmp_path / 'embeddings.sqlite').mkdir()
     cache, encoder = EmbeddingCache(1, str(tmp_path)), Encoder()

@@ -138,10 +138,12 @@ def test_teacher_view_is_what_the_teacher_takes_from_the_picture():
     bgr = image.byte().permute(1, 2, 0).numpy()[..., ::-1]
     for preproc in ('letterbox', 'clip_center_crop'):
         teacher = make_teacher(preproc=preproc)
-        view = AddTeacherView(16, preproc)(dict(img=bgr))['teacher_view']
+        assert teacher.view_cfg == dict(size=16, preproc=preproc)
+        view = AddTeacherView(**teacher.view_cfg)(dict(img=bgr))['teacher_view']
         view = torch.from_numpy(view).permute(2, 0, 1)[None].float()
         from_view, from_picture = teacher.preprocess(view), teacher.preprocess(image[None])
         assert (from_view - from_picture).abs().max() < 1.5 / 255 / 0.26
+    assert make_teacher(preproc='content').view_cfg['preproc'] == 'letterbox'  # nothing to cut away
 
 
 def test_frozen_teacher_stays_as_it_is():
@@ -306,6 +308,8 @@ def test_missing_weights():
         OpenCLIPTeacher(pretrained='no/file.pt')
     with pytest.raises(FileNotFoundError, match=r'tag of CLIP ViT-B-32 \(laion2b_e16'):
         OpenCLIPTeacher('ViT-B/32', pretrained='laion2b_e61')
+    with pytest.raises(FileNotFoundError, match="'openai' do not exist.*tags.*need model_name"):
+        make_teacher(pretrained='openai')
 
 
 def test_tag_that_cannot_be_downloaded(monkeypatch, tmp_path):
@@ -315,7 +319,8 @@ def test_tag_that_cannot_be_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(open_clip.pretrained, 'hf_hub_download', offline)
     with pytest.raises(FileNotFoundError) as error:
         OpenCLIPTeacher()
-    for part in ("'openai'", 'no route to host', 'network', 'timm/vit_base_patch32', 'pretrained'):
+    parts = ("'openai'", 'no route to host', 'network', 'timm/vit_base_patch32', 'pretrained')
+    for part in (*parts, 'MMVG_CLIP_WEIGHTS'):
         assert part in str(error.value)
     assert 'and more' not in str(error.value)
 
