@@ -4,15 +4,13 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-max_epochs = 10
+max_epochs = 20
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
-)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
-    dict(type='MultiStepLR', milestones=[7, 9], gamma=0.1),
+    dict(type='MultiStepLR', milestones=[14, 18], gamma=0.1),
 ]
 randomness = dict(seed=0)
