@@ -207,11 +207,10 @@ class Flickr30kEntitiesDataset(TransVGIndexDataset):
 
     def _queries(self, phrases: list[MarkedPhrase], entities: EntityBoxes, source: str) -> dict:
         answers = [
-            [self.parse_box(box, source) for box in entities.boxes[phrase.chain]]
-            for phrase in phrases
+            [self.parse_box(box) for box in entities.boxes[phrase.chain]] for phrase in phrases
         ]
         queries = dict(
-            queries=[self.parse_query(phrase.text, source) for phrase in phrases],
+            queries=[self.parse_query(phrase.text) for phrase in phrases],
             bboxes=[_union(boxes) for boxes in answers],
             query_ids=[phrase.chain for phrase in phrases],
             query_types=[phrase.types[0] for phrase in phrases],

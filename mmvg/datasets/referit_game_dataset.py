@@ -154,21 +154,16 @@ class ReferItGameDataset(TransVGIndexDataset):
             return dict(
                 source=source, problem=f'no box: region {region} is not in {self.bbox_file}'
             )
-        record = dict(
-            img_path=osp.join(self.image_dir, name),
-            img_id=name,
-            queries=[self.parse_query(text, source)],
-            bboxes=[self.parse_box(boxes[region], source)],
-            query_ids=[f'{region}_{number}'],
-            source=source,
+        common = dict(
+            img_path=osp.join(self.image_dir, name), img_id=name, query_ids=[f'{region}_{number}']
         )
         if sizes:
             try:
-                record['width'], record['height'] = (int(v) for v in sizes[name])
+                common['width'], common['height'] = (int(v) for v in sizes[name])
             except (KeyError, TypeError, ValueError):
                 problem = f'no size: {self.imsize_file} has {sizes.get(name)!r} for {name}'
                 return dict(source=source, problem=problem)
-        return record
+        return self.finish_record(common, boxes[region], text, source)
 
 
 def _expressions(path: str) -> Iterator[tuple[str, int, Any, str]]:

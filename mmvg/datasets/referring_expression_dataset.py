@@ -160,14 +160,13 @@ class ReferringExpressionDataset(TransVGIndexDataset):
                 img_id=ref['image_id'],
                 height=image['height'],
                 width=image['width'],
-                bboxes=[self.parse_box(annotation['bbox'], source)],
             )
             return [
-                dict(
-                    common,
-                    queries=[self.parse_query(sentence['sent'], source)],
-                    query_ids=[sentence['sent_id']],
-                    source=f'{source}, sentence {sentence["sent_id"]}',
+                self.finish_record(
+                    dict(common, query_ids=[sentence['sent_id']]),
+                    annotation['bbox'],
+                    sentence['sent'],
+                    f'{source}, sentence {sentence["sent_id"]}',
                 )
                 for sentence in ref['sentences']
             ]

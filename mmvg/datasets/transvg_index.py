@@ -122,14 +122,8 @@ class TransVGIndexDataset(GroundingDataset):
         image, box, phrase = (row[0], row[2], row[3]) if len(row) == 5 else row
         if not isinstance(image, str):
             raise ValueError(f'{source}: {image!r} is not the name of an image')
-        return dict(
-            img_path=osp.join(self.image_dir, image),
-            img_id=image,
-            bboxes=[self.parse_box(box, source)],
-            queries=[self.parse_query(phrase, source)],
-            query_ids=[index],
-            source=source,
-        )
+        common = dict(img_path=osp.join(self.image_dir, image), img_id=image, query_ids=[index])
+        return self.finish_record(common, box, phrase, source)
 
     # --- for every layout
 
@@ -138,25 +132,31 @@ class TransVGIndexDataset(GroundingDataset):
         """Folder of the pictures."""
         return self.data_prefix.get('img', self.data_root or '')
 
-    def parse_box(self, stored: Any, source: str) -> list[float]:
+    def finish_record(self, common: dict, box: Any, phrase: Any, source: str) -> dict:
+        """``common`` with box and query, or what is wrong with them (``invalid`` decides then)."""
+        try:
+            answer = dict(bboxes=[self.parse_box(box)], queries=[self.parse_query(phrase)])
+        except ValueError as error:
+            return dict(source=source, problem=f'malformed record: {error}')
+        return dict(common, **answer, source=source)
+
+    def parse_box(self, stored: Any) -> list[float]:
         """The stored box as x1, y1, x2, y2 in px."""
         try:
             a, b, c, d = (float(v) for v in stored)
             if self.truncate_boxes:
                 a, b, c, d = (float(int(v)) for v in (a, b, c, d))
         except (TypeError, ValueError, OverflowError) as e:
-            raise ValueError(
-                f'{source}: {stored!r} is not a box of four numbers; correct the record'
-            ) from e
+            raise ValueError(f'{stored!r} is not a box of four numbers') from e
         if self.box_format == 'xywh':
             c, d = a + c, b + d
         left, top, right, bottom = self.box_shift
         return [a + left, b + top, c + right, d + bottom]
 
-    def parse_query(self, text: Any, source: str) -> str:
+    def parse_query(self, text: Any) -> str:
         """The expression, in lower case if asked for."""
         if not isinstance(text, str):
-            raise ValueError(f'{source}: the expression {text!r} is not text; correct the record')
+            raise ValueError(f'the expression {text!r} is not text')
         return text.lower() if self.lower_case else text
 
     def require(self, *files: tuple[str, str]) -> None:

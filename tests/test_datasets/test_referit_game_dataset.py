@@ -106,7 +106,10 @@ def test_a_bad_line_of_the_game_log_is_an_error_or_a_skip(referit, content, prob
         (dict(queries=b'{"12_1": ["sk\xff"]}'), 'referit_query_val.json is not valid JSON'),
         (dict(queries=[1]), 'query_val.json should be .*region.*but holds a list of 1'),
         (dict(queries={'12_1': 'sky'}), "but holds 'sky' for '12_1'"),
-        (dict(queries={'12_1': [None]}), 'region 12_1, expression 0: the expression None'),
+        (
+            dict(queries={'12_1': [None]}),
+            'region 12_1, expression 0: malformed record: the expression None',
+        ),
         (dict(boxes=b''), 'referit_bbox.json is not valid JSON'),
         (dict(boxes={**BOXES, '12_1': [1, 2, 3]}), 'region 12_1, expression 0: .*not a box'),
         (dict(boxes={}), 'no box: region 12_1 is not in .*referit_bbox.json'),

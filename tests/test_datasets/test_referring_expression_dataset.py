@@ -149,7 +149,7 @@ def test_transvg_files_are_joined(transvg):
         ([(1, 'b', [1, 2, 3, 4], 'c', [])], 'row 0: 1 is not the name of an image'),
         ([('a', 'b', [1, 2, 3], 'c', [])], 'row 0: .* is not a box'),
         ([('a', 'b', [1, 2, float('nan'), 4], 'c', [])], 'row 0: non-finite'),
-        ([ROW, ('a', 'b', [1, 2, 3, 4], None, [])], 'row 1: the expression None'),
+        ([ROW, ('a', 'b', [1, 2, 3, 4], None, [])], 'row 1: malformed record: the expression None'),
         ([ROW, ('a', 'b', [1, 2, 3, 4], '', [])], 'row 1: empty query'),
         ([ROW, ('a', 'b', [1, 2, 0, 4], 'c', [])], 'row 1: zero-size box'),
     ],
@@ -157,6 +157,13 @@ def test_transvg_files_are_joined(transvg):
 def test_transvg_wrong_content_names_file_and_row(transvg, rows, message):
     with pytest.raises(ValueError, match=f'unc_val.pth.*{message}'):
         transvg(rows)
+
+
+@pytest.mark.parametrize('truncate', [False, True])
+def test_transvg_malformed_rows_can_be_skipped(transvg, truncate):
+    broken = [('a', 'b', [float('nan'), 2, 3, 4], 'c', []), ('a', 'b', [1, 2, 3, 4], None, [])]
+    dataset = transvg([broken[0], ROW, broken[1]], invalid='skip', truncate_boxes=truncate)
+    assert len(dataset) == 1 and dataset.get_data_info(0)['query_ids'] == [1]
 
 
 def test_transvg_missing_file_says_what_and_where(tmp_path):

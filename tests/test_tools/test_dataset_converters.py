@@ -110,7 +110,7 @@ def same_rows(left, right):
 
 def test_odvg_round_trip(tmp_path, convert):
     source = write_lines(tmp_path / 'a.jsonl', LINES)
-    assert '2 lines, 4 queries' in convert(source, tmp_path / 'vg.json', '--to', 'odvg')
+    assert '2 picture records, 4 queries' in convert(source, tmp_path / 'vg.json', '--to', 'odvg')
     odvg = read_lines(tmp_path / 'vg.json')
     assert [x['grounding']['caption'] for x in odvg] == [
         'The Red cup',

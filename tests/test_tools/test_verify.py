@@ -388,6 +388,9 @@ def test_exclusion_list(tree, verify, tmp_path):
     (why,) = found(report, 'exclusion list')
     assert 'not written: refcocog-u train was not read' in why
     assert out.read_text() == '3\n4\n5\n'
+    totals = {'refcoco': {**TOTALS['refcoco'], 'val': 999}}
+    report = verify('refcoco', totals=totals, **kwargs)
+    assert 'refcoco val is not whole' in found(report, 'exclusion list')[0]
     assert 'no data set of the RefCOCO family' in str(
         found(verify('referit', **kwargs), 'exclusion list')
     )
@@ -421,9 +424,15 @@ def test_command_line(tree, modules, monkeypatch, capsys, tmp_path):
     assert report['ok'] is False and report['counts']['error'] == 10
     assert [f['count'] for f in report['findings'] if f['severity'] == 'error'] == [4, 2, 2, 2]
     assert all(len(f['examples']) == 1 and f['remedy'] for f in report['findings'])
-    for words in (['refcocox'], ['refcoco', tree.root / 'no'], [tree.root]):
+    mistakes = {
+        ('refcocox',): 'refcocox is neither a data set (refcoco, ',
+        ('refcoco', tree.root / 'no'): 'nor a folder that exists',
+        (tree.root,): 'name the data set before the folder',
+        ('refcocox', 'refcoco', tree.root): 'refcocox is no data set; name refcoco, ',
+    }
+    for words, message in mistakes.items():
         code, output = run(*words)
-        assert code == 2 and 'nor, as the last argument, a folder' in output.err
+        assert code == 2 and message in output.err
 
 
 @pytest.fixture

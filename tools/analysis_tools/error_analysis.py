@@ -240,7 +240,19 @@ def main() -> None:
     args = parse_args()
     with concise_errors():
         samples, meta = read_dump(args.predictions)
-        cases, num_broken = read_cases(samples, args.iou_thr)
+        if not 0 < args.iou_thr <= 1:
+            raise ValueError(f'--iou-thr must be above 0 and at most 1, not {args.iou_thr}')
+        if args.out_dir.exists() and not args.out_dir.is_dir():
+            raise ValueError(f'--out-dir {args.out_dir} is a file; give the name of a folder')
+        try:
+            cases, num_broken = read_cases(samples, args.iou_thr)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{args.predictions}: a sample is not as tools/test.py --out writes it ({error!r}); '
+                'write the file again'
+            ) from error
+        if not cases:
+            raise ValueError(f'{args.predictions} holds no query; test on a data set that has some')
     analysis = analyse(cases, args.iou_thr)
     analysis.update(source=args.predictions, protocol=meta['protocol'], not_finite=num_broken)
     page, missing = render_page(analysis, worst_cases(cases, args.num), args.img_dir)

@@ -6,7 +6,7 @@
     python tools/dataset_converters/convert.py ReferItGameDataset referit_val.jsonl --options \\
         layout=transvg data_root=data/referit ann_file=referit_val.pth
     # to and from mmdet's ODVG grounding records, MDETR's files, TransVG's index files
-    python tools/dataset_converters/convert.py refcoco_val.jsonl refcoco_val_vg.json --to odvg
+    python tools/dataset_converters/convert.py refcoco_val.jsonl refcoco_val_vg.jsonl --to odvg
     python tools/dataset_converters/convert.py refcoco_val.jsonl finetune_refcoco_val.json --to mdetr
     python tools/dataset_converters/convert.py refcoco_val.jsonl unc_val.pth
 
@@ -32,7 +32,7 @@ from grounding_entries import (
 )
 from mdetr_json import read_mdetr, write_mdetr
 from mmdet.registry import DATASETS
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from streaming import count_lines, stops_cleanly, tracked
 from transvg_rows import read_rows, write_rows
@@ -71,7 +71,9 @@ def dataset_parts(args: argparse.Namespace) -> dict[str, dict]:
     """The data sets to convert, by the name that stands for {split} in the output."""
     init_default_scope('mmdet')
     if args.source in DATASETS.module_dict:
-        cfg = {'type': args.source, **(args.options or {})}
+        cfg = Config({'type': args.source})
+        cfg.merge_from_dict(args.options or {})  # dotted keys, as for a config
+        cfg = cfg.to_dict()
         return {str(cfg.get('split') or cfg.get('name') or 'all'): cfg}
     found = dataset_configs(load_config(args.source, args.options))
     unknown = sorted(set(args.split or []) - found.keys())
@@ -91,8 +93,6 @@ def read(args: argparse.Namespace, part: dict | None, counts: Counter) -> Iterat
     if part is not None:
         dataset = build(part, args.as_configured, args.skip_invalid)
         return tracked(read_dataset(dataset), 'records', len(dataset))
-    if not Path(args.source).is_file():
-        raise FileNotFoundError(f'{args.source} does not exist; correct the name of the source')
     if args.source_format == 'mdetr':
         total, entries = read_mdetr(
             args.source, counts, {'caption': True, 'phrase': False}.get(args.query)
@@ -118,6 +118,8 @@ def write(args: argparse.Namespace, entries: Iterator[Entry], out: Path) -> None
 def convert(args: argparse.Namespace) -> None:
     """Convert all parts of the source."""
     args.source_format = args.source_format or source_format(args.source)
+    if args.source_format != 'dataset' and not Path(args.source).is_file():
+        raise FileNotFoundError(f'{args.source} does not exist; correct the name of the source')
     args.target_format = args.target_format or target_format(args.out)
     parts = dataset_parts(args) if args.source_format == 'dataset' else {'': None}
     for split, part in parts.items():

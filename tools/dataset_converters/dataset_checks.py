@@ -29,6 +29,7 @@ class Split:
     Attributes:
         place (str): Its name in the report.
         complete (bool): Whether it was read to its end.
+        full (bool): Whether it has as many expressions as are known of it.
         queries (int): Number of expressions.
         sizes (dict): Picture file -> annotated (width, height), or None if there is none.
         unsized (dict): Picture file -> (record, query, box), of pictures without annotated size.
@@ -36,6 +37,7 @@ class Split:
 
     place: str
     complete: bool = False
+    full: bool = True
     queries: int = 0
     sizes: dict[str, tuple | None] = field(default_factory=dict)
     unsized: dict[str, list] = field(default_factory=dict)

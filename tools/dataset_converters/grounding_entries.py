@@ -113,9 +113,9 @@ def dumps(value: dict) -> str:
 
 
 def counted(entries: Iterable[Entry], counts: Counter) -> Iterator[Entry]:
-    """Pass entries on and count their lines and queries."""
+    """Pass entries on and count pictures and queries."""
     for entry in entries:
-        counts['lines'] += 1
+        counts['picture records'] += 1
         counts['queries'] += len(entry['queries'])
         yield entry
 

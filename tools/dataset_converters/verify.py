@@ -109,6 +109,7 @@ def _check_annotations(
         if splits[split].complete and found != total:
             detail = f'{found:,} expressions instead of {total:,}'
             report.add('wrong count', place, str(paths[0]), detail)
+            splits[split].full = False
         report.splits.append(
             dict(
                 dataset=name,
@@ -150,6 +151,7 @@ def _write_exclusion_list(read: dict[str, dict[str, Split]], path: str, report: 
         if DATASETS_OF_THE_PAPERS[name].home != 'coco':
             continue
         problems += [f'{s.place} was not read' for s in splits.values() if not s.complete]
+        problems += [f'{s.place} is not whole' for s in splits.values() if not s.full]
         for split, content in splits.items():
             if split != 'train':
                 ids |= content.pictures
@@ -161,18 +163,21 @@ def _write_exclusion_list(read: dict[str, dict[str, Split]], path: str, report: 
         return
     with atomic_output(path) as f:
         f.writelines(f'{i}\n' for i in sorted(ids))
+    print(f'{path}: {len(ids):,} ids of COCO pictures')
 
 
 def _datasets_and_root(words: list[str]) -> tuple[list[str], str | None]:
     root = None
     if words[-1] not in (*DATASETS_OF_THE_PAPERS, 'all'):
         *words, root = words
+    known = f'{", ".join(DATASETS_OF_THE_PAPERS)}, or all'
     unknown = [word for word in words if word not in (*DATASETS_OF_THE_PAPERS, 'all')]
-    if unknown or not words or (root and not Path(root).is_dir()):
-        raise ValueError(
-            f'{(unknown or [root])[0]} is neither one of {", ".join(DATASETS_OF_THE_PAPERS)}, all '
-            'nor, as the last argument, a folder; or the data set is not named before the folder'
-        )
+    if unknown:
+        raise ValueError(f'{unknown[0]} is no data set; name {known}')
+    if root and not Path(root).is_dir():
+        raise ValueError(f'{root} is neither a data set ({known}) nor a folder that exists')
+    if not words:
+        raise ValueError(f'name the data set before the folder {root}: {known}')
     names = DATASETS_OF_THE_PAPERS if 'all' in words else dict.fromkeys(words)
     return list(names), root
 

@@ -119,6 +119,11 @@ class QueryBudgetBatchSampler(Sampler[list[int]]):
     def _plan(self, sizes: np.ndarray) -> np.ndarray:
         """The batch of each of the descending sizes, with as few batches as the budgets allow."""
         sizes, world_size = sizes.tolist(), self.sampler.world_size
+        if len(sizes) < world_size:
+            raise ValueError(
+                f'{len(sizes)} samples are too few for {world_size} processes, each of which needs '
+                'one; use more data, fewer processes, or lower aspect_buckets'
+            )
 
         def fits(rounds: int) -> bool:
             return self._deal(sizes, rounds * world_size) is not None

@@ -115,7 +115,7 @@ def test_equal_samples_and_one_sample_per_batch(build):
     [
         (Records([3, 70]), {}, 'file:1: 70 queries, .*max_queries of the data set'),
         (Records([3], queries=[]), {}, 'file:0: 0 queries'),
-        (Records([3] * 2), dict(world_size=3), '2 samples cannot give each of 3 processes'),
+        (Records([3] * 2), dict(world_size=3), '2 samples are too few for 3 processes'),
         (Records([3] * 2), dict(aspect_buckets=3), 'lower aspect_buckets'),
         (Records([3], width=None), dict(aspect_buckets=2), 'file:0: .*width and height'),
         (Records([3]), dict(max_queries=0), 'must be 1 or more'),
