@@ -3,9 +3,9 @@ import random
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .shapes import RELATION_NAMES, Scene, sample_scene, write_caption
+from .shapes import CLASSES, RELATION_NAMES, sample_scene, write_caption
 from .shapes.scene import KINDS
-from .shapes_grounding_dataset import ShapesGroundingDataset, _from_dict, _to_dict
+from .shapes_grounding_dataset import ShapesGroundingDataset, _to_dict
 
 
 @DATASETS.register_module()
@@ -72,28 +72,28 @@ class ShapesCaptionDataset(ShapesGroundingDataset):
 
     def get_data_info(self, idx: int) -> dict:
         """The record of sample ``idx`` with its picture, ``img``, and its ``proposals``."""
-        scene = _from_dict(super(ShapesGroundingDataset, self).get_data_info(idx)['scene'])
         info = super().get_data_info(idx)
-        info['proposals'] = self._detect(scene, info['img_id'])
+        info['proposals'] = self._detect(info['instances'], info['img_id'])
         return info
 
-    def _detect(self, scene: Scene, index: int) -> dict[str, np.ndarray]:
+    def _detect(self, instances: list[dict], index: int) -> dict[str, np.ndarray]:
         rng = np.random.RandomState(
             random.Random(f'{self.seed}/{self.split}/boxes {index}').getrandbits(32)
         )
-        shapes = [s for s in scene.shapes for _ in range(self.per_shape)]
-        sizes = np.array([2 * s.radius for s in shapes])
-        centres = np.array([(s.cx, s.cy) for s in shapes])
+        shapes = [s for s in instances for _ in range(self.per_shape)]
+        corners = np.array([s['bbox'] for s in shapes]).reshape(-1, 2, 2)
+        centres, sizes = corners.mean(1), corners[:, 1, 0] - corners[:, 0, 0]  # shapes are square
         centres += rng.randn(len(shapes), 2) * self.jitter * sizes[:, None]
         sides = sizes[:, None] * np.exp(rng.randn(len(shapes), 2) * self.jitter)
-        labels = np.array([KINDS.index(s.kind) for s in shapes])
+        kinds = [CLASSES[s['bbox_label']].split()[-1] for s in shapes]
+        labels = np.array([KINDS.index(kind) for kind in kinds])
         wrong = rng.rand(len(shapes)) < self.label_noise
         labels[wrong] = rng.randint(len(KINDS), size=wrong.sum())
         nothing = self.distractors
-        centres = np.concatenate([centres, rng.rand(nothing, 2) * scene.side])
-        sides = np.concatenate([sides, scene.side * rng.uniform(0.2, 0.45, (nothing, 2))])
+        centres = np.concatenate([centres, rng.rand(nothing, 2) * self.side])
+        sides = np.concatenate([sides, self.side * rng.uniform(0.2, 0.45, (nothing, 2))])
         labels = np.concatenate([labels, rng.randint(len(KINDS), size=nothing)])
-        boxes = np.concatenate([centres - sides / 2, centres + sides / 2], 1).clip(0, scene.side)
+        boxes = np.concatenate([centres - sides / 2, centres + sides / 2], 1).clip(0, self.side)
         order = rng.permutation(len(boxes))
         return dict(
             bboxes=boxes[order].astype(np.float32),

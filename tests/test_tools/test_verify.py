@@ -424,6 +424,10 @@ def test_command_line(tree, modules, monkeypatch, capsys, tmp_path):
     assert report['ok'] is False and report['counts']['error'] == 10
     assert [f['count'] for f in report['findings'] if f['severity'] == 'error'] == [4, 2, 2, 2]
     assert all(len(f['examples']) == 1 and f['remedy'] for f in report['findings'])
+    for wrong in ('{"refcoco": 16}', '{"refcoco": {"tst": 1}}', '{"coco": {}}', '[]', 'x'):
+        (tmp_path / 'wrong.json').write_text(wrong)
+        code, output = run('refcoco', tree.root, '--totals', tmp_path / 'wrong.json')
+        assert code == 2 and 'wrong.json is no table of totals' in output.err
     mistakes = {
         ('refcocox',): 'refcocox is neither a data set (refcoco, ',
         ('refcoco', tree.root / 'no'): 'nor a folder that exists',

@@ -32,7 +32,7 @@ def build(cfg: dict, as_configured: bool = False, skip_invalid: bool = False) ->
             text and boxes come as they are in the files.
         skip_invalid (bool): Leave bad records out instead of raising.
     """
-    cfg = {**cfg, 'pipeline': [], 'group_by_image': False, 'serialize_data': False}
+    cfg = {**cfg, 'pipeline': [], 'group_by_image': False}
     kind = DATASETS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if kind is None or not issubclass(kind, GroundingDataset):
         raise ValueError(f"{cfg['type']} is not one of mmvg's grounding data sets")

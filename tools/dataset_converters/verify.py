@@ -166,6 +166,23 @@ def _write_exclusion_list(read: dict[str, dict[str, Split]], path: str, report: 
     print(f'{path}: {len(ids):,} ids of COCO pictures')
 
 
+def read_totals(path: str) -> dict[str, dict[str, int]]:
+    """Data set -> split -> expressions, of a JSON file; all names must be known."""
+    try:
+        totals = json.loads(Path(path).read_text('utf-8'))
+        for name, splits in totals.items():
+            known = DATASETS_OF_THE_PAPERS[name].totals
+            if not set(splits) <= set(known) or not all(
+                isinstance(n, int) for n in splits.values()
+            ):
+                raise ValueError(f'{name} has the splits {", ".join(known)}, each with a number')
+    except (ValueError, KeyError, AttributeError, TypeError) as e:
+        raise ValueError(
+            f'{path} is no table of totals ({e!r}); it should be {{data set: {{split: expressions}}}}'
+        ) from e
+    return totals
+
+
 def _datasets_and_root(words: list[str]) -> tuple[list[str], str | None]:
     root = None
     if words[-1] not in (*DATASETS_OF_THE_PAPERS, 'all'):
@@ -214,7 +231,7 @@ def main() -> None:
     with concise_errors(), stops_cleanly():
         init_default_scope('mmdet')
         names, root = _datasets_and_root(args.words)
-        totals = json.loads(Path(args.totals).read_text('utf-8')) if args.totals else None
+        totals = read_totals(args.totals) if args.totals else None
         report = verify(
             names, root, args.images, args.threads, totals, args.limit, args.exclusion_list
         )

@@ -69,7 +69,8 @@ class SelfTaughtRegressionLoss(nn.Module):
             ahead = confidence.gather(2, best) - confidence >= self.score_gap
             ahead |= self.include_self & (overlap == 1)
         active = candidates & ahead
-        # Elsewhere the target is the prediction itself: no error, and no gradient of odd boxes.
+        # Other boxes get a target that exists, so that odd ones cannot spoil the gradient; their errors
+        # are left out below.
         sources = torch.where(active[..., None], boxes, boxes.new_tensor([0.0, 0.0, 1.0, 1.0]))
         goals = torch.where(active[..., None], teacher, sources)
         errors = F.smooth_l1_loss(deltas.float(), encode_deltas(sources, goals), reduction='none')
