@@ -311,7 +311,8 @@ class ReIR(BaseDetector):
         if self.refining and found['deltas'] is not None:
             boxes = apply_deltas(boxes, _pick(found['deltas'], index))
         boxes = clip_to_size(boxes.squeeze(2), inputs['image_sizes'])
-        return boxes, ranking.gather(2, index).squeeze(2)
+        scores = ranking.gather(2, index).squeeze(2)
+        return boxes, scores.masked_fill(scores == -torch.inf, 0)  # of an image without proposals
 
     def _forward(self, inputs: dict[str, Tensor], data_samples: list = None) -> Tensor:
         """Boxes, B x N x 4; needs no data samples."""
