@@ -2,6 +2,10 @@
 
 One picture takes all texts, several pictures take one text each or one for all:
     python tools/infer.py CONFIG CKPT --images street.jpg --texts "the red car" "man on the left"
+ReIR finds every phrase of a text among the boxes of a detector (by default those of the config's
+proposal file); phrases are those in brackets, or found by rule:
+    python tools/infer.py CONFIG CKPT --images street.jpg --texts "[a man] next to [a red car]" \\
+        --detector faster-rcnn_r50_fpn_1x_coco faster_rcnn_r50.pth
 """
 
 import argparse
@@ -20,7 +24,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--images', nargs='+', required=True, help='picture files, or one folder')
-    parser.add_argument('--texts', nargs='+', required=True, help='queries, each in quotes')
+    parser.add_argument(
+        '--texts', nargs='+', required=True, help='queries or captions, each in quotes'
+    )
+    parser.add_argument(
+        '--detector',
+        nargs=2,
+        metavar=('CONFIG', 'CKPT'),
+        help="where ReIR has boxes from: config file or name of one of mmdet's, and its weights",
+    )
     parser.add_argument('--out-dir', default='outputs', help='default: %(default)s')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
     parser.add_argument('--batch-size', type=int, default=1, help='pictures per forward pass')
@@ -39,7 +51,7 @@ def main() -> None:
     args = parse_args()
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options)
-        inferencer = GroundingInferencer(cfg, args.checkpoint, args.device)
+        inferencer = GroundingInferencer(cfg, args.checkpoint, args.device, args.detector)
         images = args.images[0] if len(args.images) == 1 else args.images
         result = inferencer(images, args.texts, args.batch_size, args.out_dir, args.show)
     for prediction, picture in zip(result['predictions'], result['visualization'], strict=True):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmdet.registry import METRICS
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -16,12 +17,15 @@ from mmvg.apis import (
     load_weights,
     set_up_distribution,
 )
+from mmvg.evaluation import GroundingMetric
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', help="checkpoint file; 'none' for a config without anything learned"
+    )
     parser.add_argument('--work-dir', help='where the log goes (default: work_dirs/<config name>)')
     parser.add_argument(
         '--out',
@@ -53,9 +57,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def grounding_metrics(evaluator: dict | list) -> Iterator[ConfigDict]:
-    """Every GroundingMetric in an evaluator config, however deep."""
+    """Every GroundingMetric, or metric derived from it, in an evaluator config, however deep."""
     for item in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        if item.get('type') == 'GroundingMetric':
+        kind = item.get('type')
+        kind = METRICS.get(kind) if isinstance(kind, str) else kind
+        if kind is not None and issubclass(kind, GroundingMetric):
             yield item
         yield from grounding_metrics(item.get('metrics', []))
 
@@ -106,8 +112,10 @@ def main() -> None:
     args = parse_args()
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
-        check_checkpoint_path(args.checkpoint)
-        cfg.load_from = args.checkpoint
+        learned = args.checkpoint != 'none'
+        if learned:
+            check_checkpoint_path(args.checkpoint)
+        cfg.load_from = args.checkpoint if learned else None
         if args.out:
             dump_predictions(cfg, args.out)
         if args.show or args.show_dir:
@@ -117,7 +125,8 @@ def main() -> None:
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         _ = runner.test_loop  # builds the data set: bad data is reported here
-        load_weights(runner.model, args.checkpoint)  # and so is a checkpoint of another model
+        if learned:
+            load_weights(runner.model, args.checkpoint)  # so is a checkpoint of another model
     # The runner loads the file again, for hooks that take part in loading.
     runner.test()
 

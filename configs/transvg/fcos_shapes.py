@@ -12,6 +12,8 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
+# For pictures of others: extract_proposals.py, infer.py --detector.
+test_pipeline = [dict(type='LoadGroundingImage'), dict(type='PackDetInputs')]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline, queries_per_scene=1))
 val_dataloader = None
 val_evaluator = None
@@ -42,6 +44,9 @@ model = dict(
         center_sampling=True,
         norm_on_bbox=True,
         loss_bbox=dict(type='GIoULoss', loss_weight=1.0),
+    ),
+    test_cfg=dict(
+        nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=50
     ),
 )
 

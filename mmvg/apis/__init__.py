@@ -1,3 +1,4 @@
+from .box_detector import BoxDetector, match_categories
 from .checkpoint import (
     check_checkpoint_path,
     check_initial_weights,
@@ -15,6 +16,7 @@ from .start_up import (
 )
 
 __all__ = [
+    'BoxDetector',
     'GroundingInferencer',
     'check_checkpoint_path',
     'check_first_picture',
@@ -23,6 +25,7 @@ __all__ = [
     'concise_errors',
     'load_config',
     'load_weights',
+    'match_categories',
     'read_checkpoint',
     'set_up_distribution',
     'start_from',

@@ -17,8 +17,11 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
+from mmvg.text import build_relation_parser
 from mmvg.visualization.grounding_visualizer import draw_sample
 
+from .box_source import build_box_source
+from .caption_reader import CaptionReader
 from .checkpoint import check_checkpoint_path, load_weights
 from .start_up import load_config
 
@@ -28,6 +31,11 @@ _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 class GroundingInferencer:
     """Finds the box of each query in pictures given as files or arrays.
+
+    Models of captions (ReIR) find a box for each phrase of a text. Phrases are marked with brackets,
+    ``'[a man] rides [a bike]'``; in a text without any they are found by rule, or, if the model knows
+    no relations, the text is one phrase. Such models choose among boxes: those of a detector, or of
+    the proposal file of the config.
 
     Written plainly: mmengine's ``BaseInferencer`` pairs each input with one output and picks models
     by metafile weights, so all of its steps would have to be replaced.
@@ -41,21 +49,31 @@ class GroundingInferencer:
         model (str | Path | Config): Path of a config, name of one of mmvg's, or a loaded config.
         weights (str, optional): Checkpoint. Without one the model is random, which is logged.
         device (str, optional): E.g. ``'cuda:0'``. Defaults to the best available.
+        detector (tuple[str, str], optional): Config (a file, or the name of one of mmdet's or mmvg's)
+            and checkpoint of a detector, for models that choose among its boxes.
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
-        ValueError: If the checkpoint cannot be read or lacks weights of the model.
+        ValueError: If the checkpoint cannot be read or lacks weights of the model, or a detector is
+            missing or of no use.
     """
 
     def __init__(
-        self, model: str | Path | Config, weights: str | None = None, device: str | None = None
+        self,
+        model: str | Path | Config,
+        weights: str | None = None,
+        device: str | None = None,
+        detector: tuple[str, str] | None = None,
     ) -> None:
         cfg = copy.deepcopy(model) if isinstance(model, Config) else load_config(model)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         self.cfg = cfg
         self.device = device or get_device()
         self.model = _build_model(cfg, weights).to(self.device).eval()
-        self.loader, self.pipeline = _build_pipeline(cfg.test_dataloader.dataset)
+        steps = _find_pipeline(cfg.test_dataloader.dataset)
+        self.boxes = build_box_source(steps, self.model, detector, self.device)
+        self.reader = _build_reader(steps, self.model)
+        self.loader, self.pipeline = _build_pipeline(steps)
 
     def __call__(
         self,
@@ -70,7 +88,8 @@ class GroundingInferencer:
         ====================  =====================  ===================================
         images                texts                  meaning
         ====================  =====================  ===================================
-        one                   one or N               all texts, the image encoded once
+        one                   one or N               all texts, the image encoded once; for models of
+                                                     captions one prediction per text
         N                     one                    the text on every image
         N                     N                      text i on image i
         N                     N lists of texts       list i on image i
@@ -88,8 +107,9 @@ class GroundingInferencer:
 
         Returns:
             dict: ``predictions``: per image a JSON-serialisable ``dict(image, queries, bboxes,
-            scores)`` with K xyxy boxes in px of the original image; ``visualization``: paths
-            written to ``out_dir``.
+            scores)`` with K xyxy boxes in px of the original image; for models of captions per text,
+            with ``caption`` and ``spans`` (first word and one after the last of each phrase).
+            ``visualization``: paths written to ``out_dir``.
 
         Raises:
             FileNotFoundError: If an image does not exist.
@@ -98,11 +118,11 @@ class GroundingInferencer:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         images = _as_image_list(images)
-        queries = _pair_texts(len(images), texts)
-        predictions, pictures = [], []
-        for start in range(0, len(images), batch_size):
-            stop = min(start + batch_size, len(images))
-            records = [self._load(images[i], i, queries[i]) for i in range(start, stop)]
+        jobs = self._read(_pair_texts(len(images), texts))
+        predictions, pictures, boxes = [], [], {}
+        for start in range(0, len(jobs), batch_size):
+            batch = jobs[start : start + batch_size]
+            records = [self._load(images[i], i, fields, boxes) for i, fields in batch]
             originals = [record['img'] for record in records]
             for sample, image in zip(self._forward(records), originals, strict=True):
                 predictions.append(_to_json(sample))
@@ -116,14 +136,28 @@ class GroundingInferencer:
                         mmcv.imshow(picture[..., ::-1], predictions[-1]['image'])
         return dict(predictions=predictions, visualization=pictures)
 
-    def _load(self, image: ImageInput, index: int, queries: list[str]) -> dict:
-        """The record that a data set would give, with its picture decoded."""
-        record = dict(img_id=index, queries=list(queries), dataset_name='')
+    def _read(self, texts: list[list[str]]) -> list[tuple[int, dict]]:
+        """Number of the image and text fields of every sample."""
+        if self.reader is None:
+            return [(i, dict(queries=list(queries))) for i, queries in enumerate(texts)]
+        return [(i, self.reader(caption)) for i, queries in enumerate(texts) for caption in queries]
+
+    def _load(self, image: ImageInput, index: int, fields: dict, boxes: dict) -> dict:
+        """The record that a data set would give, with its picture decoded.
+
+        ``boxes`` keeps those of the images that were loaded before.
+        """
+        record = dict(img_id=index, dataset_name='', **fields)
         if isinstance(image, np.ndarray):
             record.update(img=image, img_path=f'array_{index:04d}')
         else:
             record.update(img_path=str(image))
-        return self.loader(record)
+        record = self.loader(record)
+        if self.boxes is not None:
+            if index not in boxes:
+                boxes[index] = self.boxes(record)
+            record['proposals'] = boxes[index]
+        return record
 
     @torch.no_grad()
     def _forward(self, records: Sequence[dict]) -> list[DetDataSample]:
@@ -144,8 +178,8 @@ def _build_model(cfg: Config, weights: str | None) -> torch.nn.Module:
     return model
 
 
-def _build_pipeline(dataset: ConfigDict) -> tuple[Callable, Callable]:
-    """Image loader and the rest of a data set's pipeline, without loading of annotations."""
+def _find_pipeline(dataset: ConfigDict) -> list[dict]:
+    """Steps of a data set's pipeline."""
     while not dataset.get('pipeline'):
         wrapped = dataset.get('datasets') or [dataset.get('dataset')]
         if wrapped[0] is None:
@@ -153,13 +187,31 @@ def _build_pipeline(dataset: ConfigDict) -> tuple[Callable, Callable]:
                 'the config has no test_dataloader.dataset.pipeline to prepare pictures'
             )
         dataset = wrapped[0]
-    loading = [step for step in dataset.pipeline if step['type'].startswith('LoadGroundingImage')]
-    skipped = [*loading, *(s for s in dataset.pipeline if s['type'] == 'LoadQueryAnnotations')]
+    return dataset.pipeline
+
+
+def _build_pipeline(steps: list[dict]) -> tuple[Callable, Callable]:
+    """Image loader and the rest of a pipeline, without what the inferencer does itself."""
+    loading = [step for step in steps if step['type'].startswith('LoadGroundingImage')]
     # Generated data may come without a loader, but their models answer on files here. Every
     # picture gets an answer or an error: none may be left out.
     load = loading[0] if loading else dict(type='LoadGroundingImage')
     loader = TRANSFORMS.build(dict(load, ignore_empty=False))
-    return loader, Compose([step for step in dataset.pipeline if step not in skipped])
+    skipped = ('LoadQueryAnnotations', 'LoadBoxProposals', 'LoadRelations')
+    rest = [step for step in steps if step not in loading and step['type'] not in skipped]
+    return loader, Compose(rest)
+
+
+def _build_reader(steps: list[dict], model: torch.nn.Module) -> Callable[[str], dict] | None:
+    """What finds the phrases of a text; None for models whose texts are queries."""
+    types = [step['type'] for step in steps]
+    if 'EncodePhrases' not in types:
+        return None
+    relating = steps[types.index('LoadRelations')] if 'LoadRelations' in types else {}
+    knows_relations = bool(relating) or getattr(model, 'neck', None) is not None
+    return CaptionReader(
+        build_relation_parser(relating.get('parser', 'rules')), find_phrases=knows_relations
+    )
 
 
 def _as_image_list(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
@@ -224,20 +276,24 @@ def _pair_texts(num_images: int, texts: str | Sequence) -> list[list[str]]:
 
 def _to_json(sample: DetDataSample) -> dict:
     pred = sample.pred_instances
-    return dict(
+    answers = dict(
         image=sample.img_path,
         queries=list(sample.queries),
         bboxes=pred.bboxes.tolist(),
         scores=pred.scores.tolist(),
     )
+    if sample.get('caption') is not None:
+        answers.update(caption=sample.caption, spans=[list(span) for span in sample.query_spans])
+    return answers
 
 
 def _write_picture(
     picture: np.ndarray, out_dir: str, prediction: dict, taken: Sequence[str]
 ) -> str:
     queries = prediction['queries']
-    words = re.sub(r'\W+', '-', queries[0]).strip('-')[:40]
-    digest = hashlib.sha1('\n'.join([prediction['image'], *queries]).encode()).hexdigest()[:8]
+    texts = [prediction['caption'], *queries] if 'caption' in prediction else queries
+    words = re.sub(r'\W+', '-', texts[0]).strip('-')[:40]
+    digest = hashlib.sha1('\n'.join([prediction['image'], *texts]).encode()).hexdigest()[:8]
     name = f'{Path(prediction["image"]).stem}_{words}_{digest}'
     endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
     paths = (osp.join(out_dir, f'{name}{ending}.jpg') for ending in endings)

@@ -17,9 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FORMAT = 'mmvg proposals 1'
 BOX = np.dtype([('bbox', '<f4', (4,)), ('score', '<f4'), ('label', '<i4')])
-_COMMAND = 'tools/analysis_tools/extract_proposals.py CONFIG CHECKPOINT DATASET-CONFIG --out {}'
 
 
 class Proposals(NamedTuple):
@@ -54,24 +52,30 @@ class ProposalFile:
         ValueError: If it is unfinished, damaged, or something else.
     """
 
+    # What files of another kind, which hold more of each picture, have otherwise.
+    KIND = 'proposal file'
+    FORMAT = 'mmvg proposals 1'
+    COMMAND = 'tools/analysis_tools/extract_proposals.py CONFIG CHECKPOINT DATASET-CONFIG --out {}'
+    VALUES = ()  # further fields of a row of the index, as numpy describes them
+
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         folder = Path(path)
         if not folder.exists():
             raise FileNotFoundError(
-                f'proposal file {path} does not exist; make it with {_COMMAND.format(path)}'
+                f'{self.KIND} {path} does not exist; make it with {self.COMMAND.format(path)}'
             )
-        self.meta = read_meta(folder)
+        self.meta = self.read_meta(folder)
         if not (folder / 'index.npy').is_file():
             raise ValueError(
-                f'proposal file {path} is not finished; run the command that makes it again '
-                f'({_COMMAND.format(path)}), it goes on where it was stopped'
+                f'{self.KIND} {path} is not finished; run the command that makes it again '
+                f'({self.COMMAND.format(path)}), it goes on where it was stopped'
             )
         self._index = self._map('index.npy')
         self._boxes = self._map('boxes.npy')
         has_features = (folder / 'features.npy').is_file()
         self._features = self._map('features.npy') if has_features else None
-        if self._index.dtype.names != index_type(1).names or self._boxes.dtype != BOX:
+        if self._index.dtype.names != self.index_type(1).names or self._boxes.dtype != BOX:
             self._fail('has arrays of another type')
         ends = self._index['start'] + self._index['count']
         if len(ends) and ends.max() > len(self._boxes):
@@ -99,19 +103,13 @@ class ProposalFile:
         Raises:
             ValueError: If none of them is known, or there are no features.
         """
-        row = next((r for r in map(self._find, keys) if r is not None), None)
-        if row is None:
-            raise ValueError(
-                f'proposal file {self.path} has no picture {" or ".join(map(repr, keys))} among '
-                f'its {len(self)}; add the pictures of this data set with '
-                f'{_COMMAND.format(self.path)} (it keeps those that are there)'
-            )
+        row = self._row(keys)
         if with_features and self._features is None:
             raise ValueError(
                 f'proposal file {self.path} has no features; make one from bottom-up files with '
                 'tools/analysis_tools/extract_proposals.py --bottom-up FILE --features float16'
             )
-        _, start, count, height, width = self._index[row].item()
+        _, start, count, height, width, *_ = row.item()
         boxes = self._boxes[start : start + count]
         return Proposals(
             np.array(boxes['bbox']),
@@ -120,6 +118,17 @@ class ProposalFile:
             np.array(self._features[start : start + count]) if with_features else None,
             (height, width) if height else None,
         )
+
+    def _row(self, keys: tuple[str, ...]) -> np.void:
+        """Row of the index of the first known of ``keys``."""
+        row = next((r for r in map(self._find, keys) if r is not None), None)
+        if row is None:
+            raise ValueError(
+                f'{self.KIND} {self.path} has no picture {" or ".join(map(repr, keys))} among '
+                f'its {len(self)}; add the pictures of this data set with '
+                f'{self.COMMAND.format(self.path)} (it keeps those that are there)'
+            )
+        return self._index[row]
 
     def _find(self, key: str) -> int | None:
         # Of the type of the array, or numpy would convert the array; a longer key is cut here.
@@ -136,26 +145,26 @@ class ProposalFile:
 
     def _fail(self, problem: str) -> None:
         raise ValueError(
-            f'proposal file {self.path} {problem}; copy it again, or delete it and make it with '
-            f'{_COMMAND.format(self.path)}'
+            f'{self.KIND} {self.path} {problem}; copy it again, or delete it and make it with '
+            f'{self.COMMAND.format(self.path)}'
         )
 
+    @classmethod
+    def index_type(cls, key_bytes: int) -> np.dtype:
+        """Row of ``index.npy`` for keys of up to so many bytes; height is 0 where it is unknown."""
+        numbers = [(name, '<i8') for name in ('start', 'count', 'height', 'width')]
+        return np.dtype([('key', f'S{key_bytes}'), *numbers, *cls.VALUES])
 
-def index_type(key_bytes: int) -> np.dtype:
-    """Row of ``index.npy`` for keys of up to so many bytes; height is 0 where it is unknown."""
-    numbers = [(name, '<i8') for name in ('start', 'count', 'height', 'width')]
-    return np.dtype([('key', f'S{key_bytes}'), *numbers])
-
-
-def read_meta(folder: Path) -> dict:
-    """Content of ``meta.json``; ValueError if the folder is no proposal file."""
-    try:
-        meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
-        if meta['format'] != FORMAT:
-            raise ValueError(f'it says {meta["format"]!r}')
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ValueError(
-            f'{folder} is not a proposal file of this version of mmvg ({e}); choose another, or '
-            f'make it with {_COMMAND.format(folder)}'
-        ) from e
-    return meta
+    @classmethod
+    def read_meta(cls, folder: Path) -> dict:
+        """Content of ``meta.json``; ValueError if the folder is no file of this kind."""
+        try:
+            meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
+            if meta['format'] != cls.FORMAT:
+                raise ValueError(f'it says {meta["format"]!r}')
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise ValueError(
+                f'{folder} is not a {cls.KIND} of this version of mmvg ({e}); choose another, or '
+                f'make it with {cls.COMMAND.format(folder)}'
+            ) from e
+        return meta

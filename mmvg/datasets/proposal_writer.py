@@ -2,15 +2,13 @@
 
 import json
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import MMLogger
 
-from .proposal_file import BOX, FORMAT, index_type, read_meta
-
-_HEADER_BYTES = 256  # room for any number of rows, so that the header can be written again
+from .growing_array import HEADER_BYTES, GrowingArray
+from .proposal_file import BOX, ProposalFile
 
 
 class ProposalWriter:
@@ -33,15 +31,17 @@ class ProposalWriter:
         ValueError: If the folder holds something else, or another process writes to it.
     """
 
+    READER = ProposalFile  # says what is special about files of its kind
+
     def __init__(self, path: str | Path, meta: dict, commit_every: int = 32) -> None:
         self.path = Path(path)
         self.commit_every = commit_every
-        self._claim(json.loads(json.dumps({'format': FORMAT, **meta})))
-        self._boxes = _GrowingArray(self.path / 'boxes.npy', BOX)
+        self._claim(json.loads(json.dumps({'format': self.READER.FORMAT, **meta})))
+        self._boxes = GrowingArray(self.path / 'boxes.npy', BOX)
         features = self.path / 'features.npy'
-        kept_features = features.is_file() and features.stat().st_size >= _HEADER_BYTES
-        self._features = _GrowingArray(features) if kept_features else None
-        self._entries: list[tuple] = []  # key, start, count, height, width
+        kept_features = features.is_file() and features.stat().st_size >= HEADER_BYTES
+        self._features = GrowingArray(features) if kept_features else None
+        self._entries: list[tuple] = []  # key, start, count, height, width, further values
         self._pending: list[str] = []
         self._recover()
         self.done = {entry[0] for entry in self._entries}
@@ -60,12 +60,14 @@ class ProposalWriter:
         labels: np.ndarray,
         size: tuple[int, int] | None = None,
         features: np.ndarray | None = None,
+        values: tuple = (),
     ) -> None:
         """Append the boxes of a picture, sorted by falling score.
 
         Args:
             key (str): File name or id of the picture.
             bboxes, scores, labels, size, features: See :class:`Proposals`.
+            values (tuple): What ``READER.VALUES`` names.
 
         Raises:
             ValueError: If the picture is there already, or an array is not as it must be.
@@ -77,7 +79,7 @@ class ProposalWriter:
         (self.path / 'index.npy').unlink(missing_ok=True)  # not complete any longer
         order = np.argsort(-rows['score'], kind='stable')
         height, width = size or (0, 0)
-        entry = key, self._boxes.rows, len(rows), int(height), int(width)
+        entry = key, self._boxes.rows, len(rows), int(height), int(width), *values
         self._boxes.append(rows[order])
         if features is not None and len(rows):
             self._features.append(features[order])
@@ -110,7 +112,7 @@ class ProposalWriter:
                 array.seal()
             longest = max((len(key.encode()) for key in self.done), default=1)
             rows = [(entry[0].encode(), *entry[1:]) for entry in self._entries]
-            index = np.sort(np.array(rows, dtype=index_type(longest)), order='key')
+            index = np.sort(np.array(rows, dtype=self.READER.index_type(longest)), order='key')
             part = self.path / '.index.npy.part'
             with open(part, 'wb') as f:
                 np.save(f, index, allow_pickle=False)
@@ -125,12 +127,12 @@ class ProposalWriter:
         import fcntl  # absent from Windows, where files can be read but not written
 
         if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
-            found = read_meta(self.path)
+            found = self.READER.read_meta(self.path)
             differing = [k for k in {**found, **meta} if found.get(k) != meta.get(k)]
             if differing:
                 known = ', '.join(f'{k} {str(found.get(k))[:80]}' for k in differing)
                 raise ValueError(
-                    f'proposal file {self.path} was made in another way ({known}); choose another '
+                    f'{self.READER.KIND} {self.path} was made in another way ({known}); choose another '
                     'file, or delete this one'
                 )
         else:
@@ -143,25 +145,25 @@ class ProposalWriter:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             self._journal.close()
-            raise ValueError(f'another process is writing to proposal file {self.path}') from e
+            raise ValueError(f'another process is writing to {self.READER.KIND} {self.path}') from e
 
     def _recover(self) -> None:
         """Read the journal, and cut off what lies behind its last good line."""
         self._journal.seek(0)
         content = self._journal.read()
-        available = min(array.rows for array in self._arrays())
         end = position = 0
         for line in content.splitlines(keepends=True):
             try:
-                key, count, height, width = json.loads(line)
+                key, *rest = json.loads(line)
             except ValueError:
                 break
-            if not line.endswith(b'\n') or end + count > available:
+            entry = key, end, *rest
+            if not line.endswith(b'\n') or not self._holds(entry):
                 break
-            self._entries.append((key, end, count, height, width))
-            end += count
+            self._entries.append(entry)
+            end += entry[2]
             position += len(line)
-        cut = [array.truncate(end) for array in self._arrays()]
+        cut = self._truncate(end)
         if position < len(content) or any(cut):
             MMLogger.get_current_instance().warning(
                 f'{self.path}: a run was stopped in the middle of writing; cut off what lies '
@@ -170,7 +172,20 @@ class ProposalWriter:
             (self.path / 'index.npy').unlink(missing_ok=True)
             self._journal.truncate(position)
 
-    def _arrays(self) -> list['_GrowingArray']:
+    def _holds(self, entry: tuple) -> bool:
+        """Whether all of a picture is there."""
+        _, start, count, *_ = entry
+        return start + count <= min(array.rows for array in self._box_arrays())
+
+    def _truncate(self, rows: int) -> list[bool]:
+        """Cut off what lies behind the boxes of the last complete picture; what there was to cut."""
+        return [array.truncate(rows) for array in self._box_arrays()]
+
+    def _arrays(self) -> list[GrowingArray]:
+        return self._box_arrays()
+
+    def _box_arrays(self) -> list[GrowingArray]:
+        """Those with one row per box."""
         return [array for array in (self._boxes, self._features) if array is not None]
 
     def _rows(self, key: str, bboxes, scores, labels) -> np.ndarray:
@@ -213,64 +228,4 @@ class ProposalWriter:
                 f'{features.shape}; {" or ".join(map(str, allowed))} of {(count, *width)} are needed'
             )
         if self._features is None:
-            self._features = _GrowingArray(self.path / 'features.npy', features.dtype, width)
-
-
-class _GrowingArray:
-    """A .npy file that rows are appended to; its header tells their number after ``seal``."""
-
-    def __init__(self, path: Path, dtype: np.dtype | None = None, shape: tuple = ()) -> None:
-        new = not path.is_file() or path.stat().st_size < _HEADER_BYTES
-        self._file = open(path, 'w+b' if new else 'r+b')  # noqa: SIM115, kept open
-        self.rows = 0
-        if new:
-            self.dtype, self.shape = np.dtype(dtype), tuple(shape)
-            self._write_header()
-        else:
-            self._read_header(path)
-        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
-        self._file.seek(0, os.SEEK_END)
-        self.rows = (self._file.tell() - _HEADER_BYTES) // self._row_bytes
-
-    def append(self, rows: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(rows).data)
-        self.rows += len(rows)
-
-    def truncate(self, rows: int) -> bool:
-        """Keep the first rows; whether there was more, if only a part of a row."""
-        self.rows = rows
-        size = _HEADER_BYTES + rows * self._row_bytes
-        longer = self._file.seek(0, os.SEEK_END) > size
-        if longer:
-            self._file.truncate(size)
-            self._file.seek(size)
-        return longer
-
-    def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def seal(self) -> None:
-        self._write_header()
-        self._file.seek(0, os.SEEK_END)
-        self.sync()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _write_header(self) -> None:
-        """Version 1.0 of the format, padded more than numpy does."""
-        descr = np.lib.format.dtype_to_descr(self.dtype)
-        text = repr(dict(descr=descr, fortran_order=False, shape=(self.rows, *self.shape)))
-        room = _HEADER_BYTES - 10
-        header = np.lib.format.magic(1, 0) + struct.pack('<H', room)
-        self._file.seek(0)
-        self._file.write(header + text.encode('latin1').ljust(room - 1) + b'\n')
-
-    def _read_header(self, path: Path) -> None:
-        try:
-            np.lib.format.read_magic(self._file)
-            (_, *shape), _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
-        except ValueError as e:
-            raise ValueError(f'{path} is damaged ({e}); delete {path.parent} and start anew') from e
-        self.shape = tuple(shape)
+            self._features = GrowingArray(self.path / 'features.npy', features.dtype, width)

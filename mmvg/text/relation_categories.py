@@ -89,6 +89,11 @@ class RelationCategories:
         return [self._ids[name] for name in (whole, *rest) if name in self._ids]
 
 
+def count_categories(categories: int | str) -> int:
+    """Number of categories: as given, or that of a category file."""
+    return len(RelationCategories.load(categories)) if isinstance(categories, str) else categories
+
+
 def relation_line(
     caption: str, spans: Sequence[Sequence[int]], relations: Iterable[Relation]
 ) -> str:

@@ -107,3 +107,8 @@ class Vocabulary:
                 break
             words.append(self.words[i - 1])
         return words
+
+
+def count_ids(vocabulary: int | str) -> int:
+    """Number of ids, 0 included: as given, or that of a vocabulary file."""
+    return len(Vocabulary.load(vocabulary)) if isinstance(vocabulary, str) else vocabulary

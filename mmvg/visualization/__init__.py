@@ -1,3 +1,3 @@
-from .grounding_visualizer import GroundingVisualizer, draw_grounding
+from .grounding_visualizer import GroundingVisualizer, caption_of, draw_grounding
 
-__all__ = ['GroundingVisualizer', 'draw_grounding']
+__all__ = ['GroundingVisualizer', 'caption_of', 'draw_grounding']

@@ -1,6 +1,5 @@
-"""Pictures of grounded queries: boxes on the image, query texts in a legend below it."""
+"""Pictures of grounded queries: boxes on the image, query texts or their caption below it."""
 
-import colorsys
 import functools
 import os.path as osp
 from collections.abc import Sequence
@@ -18,19 +17,14 @@ from torchvision.ops import box_iou
 
 from mmvg.structures.boxes import canvas_to_image
 
+from .box_layer import draw_boxes, visible
+from .caption_strip import caption_strip, mark_words
+from .colours import INK, NO_ANSWER, PAPER, Colour, query_colour
+
 _MIN_SIDE = 320  # px: smaller pictures are enlarged so that boxes and tags can be told apart
 _MARGIN = 6
 _FRAME_COLOUR = (255, 255, 255)
-_TEXT_COLOUR = (235, 235, 235)
-_PAPER_COLOUR = (32, 32, 32)
-
-Colour = tuple[int, int, int]
-
-
-def query_colour(index: int) -> Colour:
-    """RGB colour of query ``index``: hues a golden ratio apart, distinct for any K."""
-    rgb = colorsys.hsv_to_rgb((0.33 + index * 0.618034) % 1.0, 0.85, 1.0)
-    return tuple(round(255 * c) for c in rgb)
+_PROPOSAL_COLOUR = (200, 200, 200)
 
 
 @functools.lru_cache(maxsize=8)
@@ -40,19 +34,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size
     )
-
-
-def _dashed_rectangle(
-    draw: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, width: int
-) -> None:
-    x1, y1, x2, y2 = box
-    dash = 4 * width
-    for start in np.arange(x1, x2, 2 * dash):
-        for y in (y1, y2):
-            draw.line((start, y, min(start + dash, x2), y), fill=colour, width=width)
-    for start in np.arange(y1, y2, 2 * dash):
-        for x in (x1, x2):
-            draw.line((x, start, x, min(start + dash, y2)), fill=colour, width=width)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
@@ -72,46 +53,13 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return lines
 
 
-def _draw_boxes(
-    canvas: Image.Image,
-    bboxes: np.ndarray | None,
-    gt_bboxes: np.ndarray | None,
-    font: ImageFont.FreeTypeFont,
-) -> None:
-    draw = ImageDraw.Draw(canvas)
-    width = max(2, round(max(canvas.size) / 250))
-    limits = np.array([canvas.width - 1, canvas.height - 1] * 2)
-    for boxes, dashed in ((gt_bboxes, True), (bboxes, False)):
-        for i, box in enumerate(boxes if boxes is not None else ()):
-            # Edges at or beyond the border stay visible; Pillow refuses x2 < x1.
-            x1, y1, x2, y2 = np.clip(box, 0, limits).tolist()
-            box = (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
-            if dashed:
-                _dashed_rectangle(draw, box, query_colour(i), width)
-            else:
-                draw.rectangle(box, outline=query_colour(i), width=width)
-    tagged = bboxes if bboxes is not None else gt_bboxes
-    if tagged is not None and len(tagged) > 1:
-        _draw_tags(canvas, tagged[:, :2], font)
-
-
-def _draw_tags(canvas: Image.Image, corners: np.ndarray, font: ImageFont.FreeTypeFont) -> None:
-    """Number the boxes at their top left corners; tags of boxes that coincide stand in a row."""
-    draw = ImageDraw.Draw(canvas)
-    taken = []
-    for i, corner in enumerate(corners):
-        tag = str(i + 1)
-        size = np.array(font.getbbox(tag)[2:]) + (4, 3)
-        position = np.clip(corner, 0, np.maximum(np.array(canvas.size) - size, 0))
-        while any((np.abs(position - other) < size).all() for other in taken):
-            position = position + (size[0], 0)
-        taken.append(position)
-        draw.rectangle((*position, *(position + size)), fill=query_colour(i))
-        draw.text(tuple(position + (2, 1)), tag, font=font, fill=(0, 0, 0))
-
-
 def _legend(
-    width: int, queries: Sequence[str], notes: Sequence[str], font: ImageFont.FreeTypeFont, key: str
+    width: int,
+    queries: Sequence[str],
+    notes: Sequence[str],
+    font: ImageFont.FreeTypeFont,
+    key: str,
+    colours: Sequence[Colour],
 ) -> Image.Image:
     """Strip with the colour, number and text of every query, then the line ``key``."""
     line_height = sum(font.getmetrics()) + 2
@@ -124,14 +72,14 @@ def _legend(
     if key:
         entries.append((None, _wrap(key, font, width - 2 * _MARGIN)))
     num_lines = sum(len(lines) for _, lines in entries)
-    strip = Image.new('RGB', (width, num_lines * line_height + 2 * _MARGIN), _PAPER_COLOUR)
+    strip = Image.new('RGB', (width, num_lines * line_height + 2 * _MARGIN), PAPER)
     draw = ImageDraw.Draw(strip)
     y = _MARGIN
     for i, lines in entries:
         if i is not None:
-            draw.rectangle((_MARGIN, y + 3, _MARGIN + swatch, y + 3 + swatch), fill=query_colour(i))
+            draw.rectangle((_MARGIN, y + 3, _MARGIN + swatch, y + 3 + swatch), fill=colours[i])
         for line in lines:
-            draw.text((indent if i is not None else _MARGIN, y), line, font=font, fill=_TEXT_COLOUR)
+            draw.text((indent if i is not None else _MARGIN, y), line, font=font, fill=INK)
             y += line_height
     return strip
 
@@ -143,8 +91,17 @@ def draw_grounding(
     gt_bboxes: np.ndarray | None = None,
     frame: Sequence[float] | None = None,
     caption: str = '',
+    sentence: str | None = None,
+    spans: Sequence[tuple[int, int]] = (),
+    relations: Sequence[tuple[int, int, str]] = (),
+    answered: Sequence[bool] | None = None,
+    notes: Sequence[str] | None = None,
+    proposals: np.ndarray | None = None,
 ) -> np.ndarray:
     """One picture of K queries: image with boxes on top, a legend with the query texts below.
+
+    If the queries are the phrases of a sentence, the sentence stands below, its phrases in the
+    colours of their boxes.
 
     Args:
         image (np.ndarray): H x W x 3 uint8 RGB. Below 320 px on its long side it is enlarged by a
@@ -156,16 +113,25 @@ def draw_grounding(
         frame (Sequence[float], optional): xyxy box in px of ``image`` that is outlined in white,
             e.g. the content box of a padded canvas.
         caption (str): Extra line at the end of the legend.
+        sentence (str, optional): What the queries are phrases of.
+        spans (Sequence): First word and one after the last of each phrase of ``sentence``.
+        relations (Sequence): Of the sentence: subject, object (numbers of phrases) and text.
+        answered (Sequence[bool], optional): Of each query; what has no answer is grey.
+        notes (Sequence[str], optional): More to say of each query.
+        proposals (np.ndarray, optional): M x 4 boxes in px of ``image``; thin lines.
 
     Returns:
         np.ndarray: H' x W' x 3 uint8 RGB.
 
     Raises:
-        ValueError: If the number of boxes differs from the number of queries.
+        ValueError: If the number of boxes or spans differs from the number of queries.
     """
-    for name, boxes in (('predicted', bboxes), ('true', gt_bboxes)):
+    given = dict(predicted=bboxes, true=gt_bboxes)
+    for name, boxes in given.items():
         if boxes is not None and len(boxes) != len(queries):
             raise ValueError(f'{len(queries)} queries but {len(boxes)} {name} boxes')
+    if sentence is not None and len(spans) != len(queries):
+        raise ValueError(f'{len(queries)} queries but {len(spans)} spans in {sentence!r}')
     height, width = image.shape[:2]
     factor = max(1, -(-_MIN_SIDE // max(height, width)))
     canvas = Image.fromarray(image).resize(
@@ -178,24 +144,47 @@ def draw_grounding(
             None if boxes is None else np.nan_to_num(np.asarray(boxes, dtype=np.float64)) * factor
         )
 
+    draw = ImageDraw.Draw(canvas)
     if frame is not None:
-        ImageDraw.Draw(canvas).rectangle(tuple(enlarged(frame)), outline=_FRAME_COLOUR, width=1)
-    _draw_boxes(canvas, enlarged(bboxes), enlarged(gt_bboxes), font)
+        draw.rectangle(tuple(enlarged(frame)), outline=_FRAME_COLOUR, width=1)
+    for box in enlarged(proposals) if proposals is not None else ():
+        draw.rectangle(visible(box, canvas), outline=_PROPOSAL_COLOUR, width=1)
+    answered = [True] * len(queries) if answered is None else list(answered)
+    colours = [query_colour(i) if found else NO_ANSWER for i, found in enumerate(answered)]
+    draw_boxes(canvas, enlarged(bboxes), enlarged(gt_bboxes), font, colours)
 
-    notes, key = [''] * len(queries), []
+    notes, key = list(notes or [''] * len(queries)), []
     if bboxes is not None and gt_bboxes is not None:
-        ious = box_iou(
-            torch.as_tensor(np.asarray(bboxes, dtype=np.float64)),
-            torch.as_tensor(np.asarray(gt_bboxes, dtype=np.float64)),
-        ).diagonal()
-        notes = [f'(IoU {iou:.2f})' for iou in ious.tolist()]
+        notes = [f'{note} {iou}'.strip() for note, iou in zip(notes, _ious(bboxes, gt_bboxes))]
         key.append('solid: prediction, dashed: ground truth')
+    if not all(answered):
+        key.append('grey: nothing that was detected fits')
     key = '; '.join([*key, *([caption] if caption else [])])
-    strip = _legend(canvas.width, queries, notes, font, key)
+    if sentence is None:
+        strip = _legend(canvas.width, queries, notes, font, key, colours)
+    else:
+        words = mark_words(sentence, spans)
+        strip = caption_strip(canvas.width, words, colours, notes, relations, key, font)
     picture = Image.new('RGB', (canvas.width, canvas.height + strip.height))
     picture.paste(canvas, (0, 0))
     picture.paste(strip, (0, canvas.height))
     return np.asarray(picture)
+
+
+def _ious(bboxes: np.ndarray, gt_bboxes: np.ndarray) -> list[str]:
+    both = [torch.as_tensor(np.asarray(b, dtype=np.float64)) for b in (bboxes, gt_bboxes)]
+    return [f'(IoU {iou:.2f})' for iou in box_iou(*both).diagonal().tolist()]
+
+
+def caption_of(data_sample: DetDataSample) -> dict:
+    """``sentence``, ``spans`` and ``relations`` of a sample for :func:`draw_grounding`; empty if its
+    queries are not the phrases of a sentence."""
+    sentence, spans = data_sample.get('caption'), data_sample.get('query_spans')
+    # A model that wants a sentence was given its queries in a row: they are read better as a list.
+    if not sentence or spans is None or sentence == ' '.join(data_sample.queries):
+        return {}
+    relations = [relation[:3] for relation in data_sample.get('relations') or ()]
+    return dict(sentence=sentence, spans=spans, relations=relations)
 
 
 def draw_sample(
@@ -204,17 +193,21 @@ def draw_sample(
     """Draw what a data sample holds on the original ``image`` (H x W x 3 uint8 RGB).
 
     ``pred_instances`` are in px of the original image already; ``gt_instances`` are in px of the
-    network input and are mapped back through the sample's homography.
+    network input and are mapped back through the sample's homography. In a sample with a caption, a
+    phrase whose best box has score 0 counts as not answered.
     """
     sample = data_sample.cpu()
+    given = caption_of(sample)
     bboxes = gt_bboxes = None
     if draw_pred and 'pred_instances' in sample:
         bboxes = sample.pred_instances.bboxes.float().numpy()
+        if given and 'scores' in sample.pred_instances:
+            given['answered'] = (sample.pred_instances.scores != 0).tolist()
     if draw_gt and 'gt_instances' in sample and len(sample.gt_instances):
         gt = sample.gt_instances.bboxes
         gt = gt if isinstance(gt, torch.Tensor) else gt.tensor
         gt_bboxes = canvas_to_image(gt.float(), sample.metainfo).numpy()
-    return draw_grounding(image, sample.queries, bboxes, gt_bboxes)
+    return draw_grounding(image, sample.queries, bboxes, gt_bboxes, **given)
 
 
 @VISUALIZERS.register_module()

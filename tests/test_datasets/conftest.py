@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -118,3 +119,44 @@ def transvg(tmp_path):
 
     read.folder = tmp_path
     return read
+
+
+class NumberedVideos:
+    """Writes videos whose every frame shows its number, as white and black stripes."""
+
+    height, width, bits = 64, 120, 10
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def picture(self, number):
+        image = np.full((self.height, self.width, 3), number * 5 % 256, np.uint8)
+        image[:32] = 255 * np.repeat([number >> b & 1 for b in range(self.bits)], 12)[:, None]
+        return image
+
+    def number(self, image):
+        stripes = image[8:24, 3::12].mean((0, 2)) > 128
+        return int(stripes @ (1 << np.arange(self.bits)))
+
+    def write(self, name, count, codec='libx264', rate=30, stamps=None, options=(), container=()):
+        """``stamps``: time of each frame in ms, for a variable frame rate."""
+        av = pytest.importorskip('av')
+        if codec not in av.codecs_available:
+            pytest.skip(f'this PyAV has no {codec}')
+        path = self.folder / name
+        with av.open(str(path), 'w', options=dict(container)) as file:
+            stream = file.add_stream(codec, rate=1000 if stamps else rate, options=dict(options))
+            stream.width, stream.height, stream.pix_fmt = self.width, self.height, 'yuv420p'
+            for i in range(count):
+                frame = av.VideoFrame.from_ndarray(self.picture(i), format='bgr24')
+                if stamps:
+                    frame.pts, frame.time_base = stamps[i], Fraction(1, 1000)
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode())
+        return path
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Writer and reader of frame numbers, see :class:`NumberedVideos`."""
+    return NumberedVideos(tmp_path)

@@ -3,6 +3,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from torchvision.ops import roi_align
 
 
 def sample(name, phrases, boxes=2, relations=(), height=8):
@@ -73,3 +74,81 @@ def test_nothing_to_find_still_makes_a_batch():
 def test_a_category_that_the_model_lacks_is_an_error():
     with pytest.raises(ValueError, match='category 3, the model has 3'):
         collate(sample('a', [[1], [2]], relations=[(0, 1, 'on', [3])]))
+
+
+SOURCE = dict(backbone='abc')
+
+
+def cached(name, boxes=2, size=(8, 12), source=SOURCE, **kwargs):
+    """A sample of LoadRoIFeatures; features of box i are i, i."""
+    result = sample(name, [[1]], boxes=boxes, **kwargs)
+    result.set_metainfo(dict(img_shape=size))
+    proposals = InstanceData(**dict(result.proposals.items()))
+    proposals.features = torch.arange(boxes).view(-1, 1).expand(-1, 2).half()
+    proposals.set_metainfo(dict(input_size=size, feature_file='f', feature_source=source))
+    result.proposals = proposals
+    return result
+
+
+def build():
+    mean = dict(mean=[1.0, 2.0, 3.0], std=[2.0] * 3, pad_size_divisor=2)
+    return MODELS.build(dict(type='PhraseDataPreprocessor', **mean))
+
+
+def test_cached_features_without_pictures():
+    data = build()(dict(data_samples=[cached('a', 3), cached('b', 0)]))['inputs']
+    assert data['rois'].dtype == torch.float32 and data['feature_source'] == ('f', SOURCE)
+    assert data['rois'].tolist() == [[[0, 0], [1, 1], [2, 2]], [[0, 0]] * 3]
+    assert data['box_present'].tolist() == [[True] * 3, [False] * 3]
+    assert not {'images', 'pictures', 'feature_map'} & set(data)
+    assert build()(dict(data_samples=[cached('b', 0)]))['inputs']['rois'].shape == (1, 1, 2)
+
+
+def test_pictures_beside_cached_features_wait_until_they_are_needed():
+    pictures = [torch.full((3, 5, 4), 7, dtype=torch.uint8), torch.ones(3, 4, 6, dtype=torch.uint8)]
+    samples = [cached('a', size=(5, 4)), cached('b', size=(4, 6))]
+    preprocessor = build()
+    data = preprocessor(dict(inputs=pictures, data_samples=samples))['inputs']
+    assert 'images' not in data and data['pictures'][0].dtype == torch.uint8
+    images = preprocessor.stack(data['pictures'])
+    assert images.shape == (2, 3, 6, 6) and images[0, :, 0, 0].tolist() == [3.0, 2.5, 2.0]
+    assert not images[0, :, :, 4:].any()
+    plain = [sample('a', [[1]], height=5), sample('b', [[1]], height=4)]
+    live = preprocessor(dict(inputs=pictures, data_samples=plain))['inputs']['images']
+    assert torch.equal(images, live)
+
+
+def test_maps_of_different_sizes_read_alike_at_their_borders():
+    """RoIAlign gives the same of a map alone and of one that is filled up beside a larger one."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(3, h, w, generator=generator).half() for h, w in ((5, 7), (9, 4), (9, 8))]
+    samples = [cached(str(i)) for i in range(3)]
+    data = build()(dict(inputs=maps, data_samples=samples))['inputs']['feature_map']
+    assert data.shape == (3, 3, 9, 8) and data.dtype == torch.float32
+    assert not data[0, :, 6:].any() and not data[1, :, :, 5:].any()
+    for i, alone in enumerate(maps):
+        height, width = (16.0 * side for side in alone.shape[1:])
+        boxes = torch.tensor([[0.0, 0, width, height], [width / 2, 3, width, height]])
+        for sampling_ratio in (0, 2):
+            options = dict(output_size=7, spatial_scale=1 / 16, sampling_ratio=sampling_ratio)
+            found = roi_align(data[i : i + 1], [boxes], aligned=True, **options)
+            expected = roi_align(alone[None].float(), [boxes], aligned=True, **options)
+            torch.testing.assert_close(found, expected)
+
+
+def test_cached_features_that_do_not_fit_are_refused():
+    preprocessor = build()
+    turned = cached('a')
+    turned.set_metainfo(dict(flip=True))
+    for bad in (cached('a', size=(8, 12)), turned):
+        bad.set_metainfo(dict(img_shape=(16, 24)) if not bad.get('flip') else {})
+        with pytest.raises(ValueError, match='a was changed behind LoadRoIFeatures'):
+            preprocessor(dict(data_samples=[cached('b'), bad]))
+    with pytest.raises(ValueError, match='b has no cached features, but others of its batch have'):
+        preprocessor(dict(data_samples=[cached('a'), sample('b', [[1]])]))
+    other = cached('b', source=dict(backbone='x'))
+    other.proposals.set_metainfo(dict(feature_file='g'))
+    with pytest.raises(
+        ValueError, match='RoI feature files f and g were made with different models'
+    ):
+        preprocessor(dict(data_samples=[cached('a'), other]))

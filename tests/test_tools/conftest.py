@@ -78,6 +78,7 @@ def call_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
 
     def call(name: str, *args: object) -> str:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        monkeypatch.syspath_prepend(str((repository / 'tools' / name).parent))  # as python does
         capsys.readouterr()
         runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
         return capsys.readouterr().out
@@ -91,6 +92,7 @@ def fail_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
 
     def fail(name: str, *args: object) -> str:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        monkeypatch.syspath_prepend(str((repository / 'tools' / name).parent))  # as python does
         monkeypatch.setenv('LOCAL_RANK', '0')
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:

@@ -33,16 +33,17 @@ def test_pictures_tell_what_was_done(config, call_tool, monkeypatch, tmp_path):
     seen = []
 
     def draw(image, queries, **kwargs):
-        seen.append((queries, kwargs['caption'], kwargs['gt_bboxes'].tolist(), kwargs['frame']))
+        seen.append((queries, kwargs['notes'], kwargs['caption'], kwargs['gt_bboxes'].tolist()))
+        assert kwargs['frame'] == (2, 12, 62, 52)
         return image
 
     monkeypatch.setattr('mmvg.visualization.draw_grounding', draw)
     call_tool(NAME, config, '--split', 'test', '--num', 2, '--out-dir', tmp_path / 'out')
     caption = 'mine, canvas 64 x 64, original 60 x 40, flipped'
-    box, frame = [[42.0, 12.0, 62.0, 52.0]], (2, 12, 62, 52)
+    box = [[42.0, 12.0, 62.0, 52.0]]
     assert seen == [
-        (['the right dög  [place]'], caption, box, frame),
-        (['the right dög'], caption, box, frame),
+        (['the right dög'], ['[place]'], caption, box),
+        (['the right dög'], [''], caption, box),
     ]
 
 
@@ -63,3 +64,16 @@ def test_errors(config, fail_tool, tmp_path):
     args = (NAME, config, '--out-dir', tmp_path / 'out')
     assert '1.png does not exist' in fail_tool(*args, '--split', 'test')
     assert 'config.py has no train_dataloader' in fail_tool(*args)
+
+
+def test_what_a_model_without_boxes_is_fed(call_tool, monkeypatch, tmp_path):
+    """ReIR trains on captions and proposals; its pipeline loads no annotated box."""
+    seen = []
+    monkeypatch.setattr(
+        'mmvg.visualization.draw_grounding', lambda image, *_, **given: seen.append(given) or image
+    )
+    call_tool(NAME, 'reir_shapes', '--num', 2, '--out-dir', tmp_path)
+    for given in seen:
+        assert given['gt_bboxes'] is None and given['proposals'].shape[1] == 4
+        assert len(given['spans']) == len(given['notes']) and given['sentence'].startswith('a ')
+    assert len(seen) == 2

@@ -27,6 +27,7 @@ TEST = """
 import json, pathlib, sys
 config, checkpoint, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[4])
 with open(CALLS, 'a') as f: f.write(f'test {config}\\n')
+assert pathlib.Path(checkpoint).is_file() != ('untrained' in config)
 scope = {}
 exec(pathlib.Path(config).read_text(), scope)
 (folder / 'now').mkdir(parents=True)
@@ -38,7 +39,8 @@ config = r'{base}'
 common = dict(budget=7)
 columns = {{'accuracy': 'test/acc', 'mean IoU': 'test/miou'}}
 curve = dict(key='val/acc', target=70)
-rows = {{'plain': dict(), 'better one': dict(gain=1), 'bad': dict(gain='breaks')}}
+rows = {{'plain': dict(), 'better one': dict(gain=1), 'bad': dict(gain='breaks'),
+        'untrained': dict(gain=-1, train_cfg=None)}}
 """
 
 
@@ -97,6 +99,13 @@ def test_a_killed_run_is_resumed_and_a_finished_one_tested(table):
         'test',
         'test',
     ]
+
+
+def test_a_row_without_training_is_only_tested(table, capsys):
+    table.run('--rows', 'untrained', '--seeds', 0)
+    assert '| untrained | 1 | -10.0 | 40.0 | 30.0 | never in 1 of 1 |' in capsys.readouterr().out
+    calls = [line.split() for line in table.calls.read_text().splitlines()]
+    assert [kind for kind, config in calls if 'untrained' in config] == ['test']
 
 
 def test_what_fails_is_named(table, capsys):

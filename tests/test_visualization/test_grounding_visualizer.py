@@ -54,7 +54,7 @@ def test_truth_is_dashed_in_the_colour_of_its_query():
 def test_iou_is_written(monkeypatch):
     seen = {}
 
-    def legend(width, queries, notes, font, key):
+    def legend(width, queries, notes, font, key, colours):
         seen.update(queries=list(queries), notes=notes, key=key)
         return module.Image.new('RGB', (width, 1))
 

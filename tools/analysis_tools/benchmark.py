@@ -10,6 +10,13 @@ Comparisons (--compare):
     distil    training step of an EpmVG config: without and with its distillation, caches warm
     loading   data loading: an image decoded once for its K queries, or once per query
 
+Of a ReIR config, training steps on --num-images captions (--size 600 900 is that of Flickr30k):
+    reir-batch           one batch, or image by image; cached features, no ranking loss
+    reir-batch-live      the same with live features
+    reir-cache           cached or live features, before boxes are refined
+    reir-cache-maps      the same when boxes are refined, with cached feature maps
+    reir-cache-pictures  the same without: the backbone runs for refined boxes
+
 Weights are random and, but for 'loading', so is the picture: neither changes the time.
 """
 
@@ -20,6 +27,7 @@ from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
+import benchmark_reir
 import numpy as np
 import torch
 from mmdet.registry import DATASETS, HOOKS, TRANSFORMS
@@ -47,6 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('H', 'W'), default=(480, 640), help='of the picture'
     )
+    parser.add_argument('--num-images', type=int, default=40, help='of ReIR (default: %(default)s)')
     parser.add_argument('--query', default='the red car on the left', help='default: %(default)s')
     parser.add_argument('--rounds', type=int, default=10, help='default: %(default)s')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
@@ -189,6 +198,7 @@ COMPARISONS = {
     'train': compare_train,
     'distil': compare_distil,
     'loading': compare_loading,
+    **benchmark_reir.COMPARISONS,
 }
 
 
@@ -226,7 +236,7 @@ def main() -> None:
         medians = [statistics.median(t) for t in measure(settings, args.rounds)]
         for (title, _), median in zip(settings, medians, strict=True):
             print(f'{name:8} {title:30} {1000 * median:9.1f} ms')
-        print(f'{name:8} {"ratio of the medians":30} {medians[1] / medians[0]:9.2f} x')
+        print(f'{name:8} {"ratio of the medians":30} {medians[1] / medians[0]:9.2f} x', flush=True)
 
 
 if __name__ == '__main__':

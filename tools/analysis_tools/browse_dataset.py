@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 from mmvg.apis import concise_errors, load_config
-from mmvg.visualization import draw_grounding
+from mmvg.visualization import caption_of, draw_grounding
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,17 +43,20 @@ def draw_input(packed: dict) -> np.ndarray:
     sample = packed['data_samples']
     image = np.ascontiguousarray(packed['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
     boxes = None
-    if 'gt_instances' in sample:
+    if 'bboxes' in sample.get('gt_instances', {}):
         boxes = sample.gt_instances.bboxes
         boxes = (boxes if hasattr(boxes, 'numpy') else boxes.tensor).numpy()
     types = sample.get('query_types') or [None] * len(sample.queries)
-    queries = [f'{q}  [{kind}]' if kind else q for q, kind in zip(sample.queries, types)]
+    notes = [f'[{kind}]' if kind else '' for kind in types]
     return draw_grounding(
         image,
-        queries,
+        sample.queries,
         gt_bboxes=boxes,
         frame=sample.get('content_box'),
         caption=caption(sample, image),
+        notes=notes,
+        proposals=sample.proposals.bboxes.numpy() if 'proposals' in sample else None,
+        **caption_of(sample),
     )
 
 
@@ -65,8 +68,6 @@ def caption(sample: DetDataSample, image: np.ndarray) -> str:
         parts.append('flipped')
     if sample.get('dataset_name'):
         parts.insert(0, sample.dataset_name)
-    if sample.get('caption'):
-        parts.append(f'sentence: {sample.caption}')
     return ', '.join(parts)
 
 

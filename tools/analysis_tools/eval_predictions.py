@@ -1,14 +1,17 @@
 """Score a dump of tools/test.py --out again: other thresholds, other protocol, no model.
 
-Without options it gives the same figures as the run that wrote the file.
+It is rated by the metric of the run that wrote it; without options the figures are the same.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from mmdet.registry import METRICS
+
 from mmvg.apis import concise_errors
-from mmvg.evaluation.metrics.grounding_metric import _DUMP_FORMAT, GroundingMetric
+from mmvg.evaluation import GroundingMetric
+from mmvg.evaluation.metrics.grounding_metric import _DUMP_FORMAT
 
 
 def read_dump(path: str) -> tuple[list, dict]:
@@ -35,6 +38,18 @@ def read_dump(path: str) -> tuple[list, dict]:
     return samples, meta
 
 
+def build_metric(meta: dict, **options: object) -> GroundingMetric:
+    """The metric of the run that wrote a dump, with other ``options`` where they are not None."""
+    config = meta.get('metric', dict(type='GroundingMetric'))  # older dumps do not name it
+    if METRICS.get(config['type']) is None:
+        raise ValueError(
+            f'the dump was rated by {config["type"]}, which is not part of mmvg; rate it with the '
+            'code that has it, or remove "metric" from its "meta" for the figures of GroundingMetric'
+        )
+    config = dict(config, protocol=meta['protocol'], iou_thrs=meta['iou_thrs'])
+    return METRICS.build({**config, **{k: v for k, v in options.items() if v is not None}})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,13 +64,17 @@ def main() -> None:
         help='boxes in the original image, or clamped to the canvas as the official code does; '
         'default: that of the run that wrote the file',
     )
+    parser.add_argument(
+        '--strict',
+        action=argparse.BooleanOptionalAction,
+        help='an IoU of exactly the threshold is not enough; default: as in the run',
+    )
     parser.add_argument('--out', help='also write the figures to this JSON file')
     args = parser.parse_args()
     with concise_errors():
         samples, meta = read_dump(args.predictions)
-        metric = GroundingMetric(
-            iou_thrs=args.iou_thrs or meta['iou_thrs'],
-            protocol=args.protocol or meta['protocol'],
+        metric = build_metric(
+            meta, iou_thrs=args.iou_thrs, protocol=args.protocol, strict=args.strict
         )
         figures = metric.compute_metrics(samples)
     for name, value in figures.items():

@@ -16,21 +16,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mmdet
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmdet.registry import DATASETS, MODELS
-from mmdet.utils import get_test_pipeline_cfg
+from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.model import revert_sync_batchnorm
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmvg.apis import concise_errors, load_config, load_weights, read_checkpoint
+from mmvg.apis import BoxDetector, concise_errors, load_config
 from mmvg.datasets.bottom_up_files import read_bottom_up
 from mmvg.datasets.proposal_writer import ProposalWriter
 
@@ -79,67 +74,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_detector_config(config: str) -> str:
-    """Path of a config given as a file or by the name of one that mmdet brings."""
-    if Path(config).is_file():
-        return config
-    folder = Path(mmdet.__file__).parent / '.mim' / 'configs'
-    found = sorted(folder.rglob(f'{Path(config).name.removesuffix(".py")}.py'))
-    if not found:
-        raise FileNotFoundError(
-            f'detector config {config} is neither a file nor the name of a config of mmdet, such '
-            'as faster-rcnn_r50_fpn_1x_coco'
-        )
-    return str(found[0])
-
-
-def lower_threshold(model: ConfigDict, args: argparse.Namespace) -> None:
-    """Let the last stage of the detector give as many boxes as are wanted."""
-    test_cfg = model.get('test_cfg') or {}
-    test_cfg = test_cfg.get('rcnn') or test_cfg
-    if 'score_thr' in test_cfg:
-        test_cfg.score_thr = args.score_thr
-    if 'max_per_img' in test_cfg:
-        test_cfg.max_per_img = max(test_cfg.max_per_img, args.max_boxes)
-    if args.class_agnostic and 'nms' in test_cfg:
-        test_cfg.nms.class_agnostic = True
-
-
-def build_detector(cfg: Config, args: argparse.Namespace) -> nn.Module:
-    """The detector with its weights, ready to predict."""
-    lower_threshold(cfg.model, args)
-    torch.manual_seed(0)  # random weights are the same when a stopped run goes on
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))  # nothing is downloaded
-    if args.checkpoint == 'none':
-        print(
-            'WARNING: the detector has RANDOM WEIGHTS, so its boxes and labels mean nothing. This '
-            'is for trying things out only; give a checkpoint for real proposals.',
-            file=sys.stderr,
-        )
-    else:
-        load_weights(model, args.checkpoint)
-    return model.to(args.device).eval()
-
-
-def class_names(args: argparse.Namespace, cfg: Config | None = None) -> list[str] | None:
-    """Names of the labels: of --classes, the checkpoint, the detector's config or its data set."""
-    if args.classes:
-        return Path(args.classes).read_text(encoding='utf-8').splitlines()
-    if cfg is None:
-        return None
-    meta = {} if args.checkpoint == 'none' else read_checkpoint(args.checkpoint, mmap=True)[1]
-    known = {k.lower(): v for k, v in (meta.get('dataset_meta') or meta).items()}
-    loader = cfg.get('test_dataloader') or {}
-    dataset = DATASETS.get(loader.dataset.type) if loader else None
-    sources = (
-        known,
-        loader.dataset.get('metainfo') or {} if loader else {},
-        getattr(dataset, 'METAINFO', {}),
-    )
-    names = next((source['classes'] for source in sources if source.get('classes')), None)
-    return list(names) if names else None
-
-
 class Pictures(Dataset):
     """The pictures of a data set config, each once, as a detector takes them."""
 
@@ -183,45 +117,60 @@ def parts(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield dataset
 
 
-def detector_pipeline(cfg: Config) -> Compose:
-    """The detector's own preparation of a picture, less the annotations."""
-    steps = [step for step in get_test_pipeline_cfg(cfg) if 'Annotations' not in str(step['type'])]
-    return Compose([dict(type='LoadGroundingImage'), *steps[1:]])  # the first one loads
-
-
-@torch.inference_mode()
 def detect(args: argparse.Namespace) -> None:
     """Fill the file with the detector's boxes of the pictures that it lacks."""
-    cfg = load_config(find_detector_config(args.config))
     data_cfg = load_config(args.dataset, args.cfg_options)
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
-    model = build_detector(cfg, args)
+    init_default_scope('mmdet')
+    warn_of_random_weights(args.checkpoint)
+    detector = BoxDetector(
+        args.config,
+        args.checkpoint,
+        args.device,
+        args.max_boxes,
+        args.score_thr,
+        args.class_agnostic,
+        class_names(args),
+    )
     pictures = Pictures(data_cfg, args.split, args.key)
-    pictures.pipeline = detector_pipeline(cfg)
-    checkpoint = 'random weights' if args.checkpoint == 'none' else Path(args.checkpoint).name
+    pictures.pipeline = detector.pipeline
     meta = dict(
-        detector=Path(args.config).stem,
-        checkpoint=checkpoint,
+        detector=detector.name,
+        checkpoint='random weights' if args.checkpoint == 'none' else Path(args.checkpoint).name,
         score_thr=args.score_thr,
         class_agnostic=args.class_agnostic,
         max_boxes=args.max_boxes,
-        classes=class_names(args, cfg),
+        classes=detector.classes,
     )
     with ProposalWriter(args.out, meta) as writer:
         total = len(pictures)
         pictures.keys = [key for key in pictures.keys if key not in writer.done]
         print(f'{total} pictures, {total - len(pictures)} of them are in {args.out} already')
         loader = DataLoader(
-            pictures, args.batch_size, num_workers=args.num_workers, collate_fn=pseudo_collate
+            pictures, args.batch_size, num_workers=args.num_workers, collate_fn=list
         )
         keys, bar = iter(pictures.keys), ProgressBar(len(pictures))
         for batch in loader:
-            for sample in model.test_step(batch):
-                found = sample.pred_instances.cpu().numpy()
+            for sample in detector.predict(batch):
+                found = sample.pred_instances.numpy()
                 add(writer, next(keys), found, sample.ori_shape[:2], args.max_boxes)
                 bar.update()
             writer.commit()  # a picture may take long
     report(writer, args.out)
+
+
+def warn_of_random_weights(checkpoint: str) -> None:
+    """Say what 'none' means."""
+    if checkpoint == 'none':
+        print(
+            'WARNING: the detector has RANDOM WEIGHTS, so its boxes and labels mean nothing. This '
+            'is for trying things out only; give a checkpoint for real ones.',
+            file=sys.stderr,
+        )
+
+
+def class_names(args: argparse.Namespace) -> list[str] | None:
+    """Lines of --classes."""
+    return Path(args.classes).read_text(encoding='utf-8').splitlines() if args.classes else None
 
 
 def add(writer: ProposalWriter, key: str, found, size: tuple | None, max_boxes: int) -> None:

@@ -3,7 +3,9 @@
 A table is a config file with
 
     config    of all rows
-    rows      title -> the keys that differ; the first row is what the others are compared with
+    rows      title -> the keys that differ; the first row is what the others are compared with. One
+              with ``train_cfg = train_dataloader = optim_wrapper = param_scheduler = None`` is
+              tested as it is, without a checkpoint
     columns   title -> key of the test metrics
     common    optional: keys for all rows
     curve     optional: a ``key`` of the validation metrics and the ``target`` that it is to reach
@@ -114,7 +116,9 @@ def write_config(cfg: Config, path: Path) -> Path:
 
 
 def train(workers: Workers, config: Path) -> Path:
-    """Train beside a config, or finish that; returns the last checkpoint."""
+    """Train beside a config, or finish that; returns the last checkpoint, or 'none' without training."""
+    if Config.fromfile(config).get('train_cfg', ...) is None:
+        return Path('none')
     folder = config.with_suffix('')
     finished = folder / 'finished'
     if not finished.exists():

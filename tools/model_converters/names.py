@@ -59,6 +59,13 @@ TRANSVG: Table = [
     *(row for row in _GROUNDING if row[0] != _SCALES),
 ]
 QRNET: Table = [*((f'visumodel.{official}', ours) for official, ours in GATES + SWIN), *_GROUNDING]
+# Detectors of the PyTorch port of Faster R-CNN whose parts are numbered.
+BOTTOM_UP: Table = [
+    ('RCNN_base.0.{rest}', 'backbone.conv1.{rest}'),
+    ('RCNN_base.1.{rest}', 'backbone.bn1.{rest}'),
+    *((f'RCNN_base.{i + 3}.{{rest}}', f'backbone.layer{i}.{{rest}}') for i in (1, 2, 3)),
+    ('RCNN_top.0.{rest}', 'shared_head.layer4.{rest}'),
+]
 # Counters and index buffers that some versions of torch and transformers write; models compute them.
 INDEX_BUFFERS = r'.*\.(num_batches_tracked|position_ids|relative_position_index)'
 

@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 
 # The folder of a script comes first on Python's path.
 from names import INDEX_BUFFERS, State, some
+from torch import nn
 
 import mmvg
 from mmvg.apis import load_config
@@ -59,12 +60,15 @@ def check_against_model(
 
     Args:
         converted (dict): Tensors by mmvg's names.
-        model_cfg (dict): The model.
+        model_cfg (dict): The model, or without ``type`` its parts by name.
         parts (str): Regular expression of the names that are compared.
         remedy (str): End of the message.
     """
     with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
-        model = MODELS.build(model_cfg)
+        if 'type' in model_cfg:
+            model = MODELS.build(model_cfg)
+        else:
+            model = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in model_cfg.items()})
     expected = {
         name: tuple(tensor.shape)
         for name, tensor in model.state_dict().items()

@@ -1,5 +1,7 @@
 # Generated scenes: nothing on disk. All shapes of a scene are asked for at once (K = number of
 # shapes).
+_base_ = './shapes_loaders.py'
+
 text_model = 'builtin:shapes'
 max_query_len = 14  # the longest expression has 9 words, and [CLS] and [SEP]
 
@@ -26,18 +28,11 @@ tta_pipeline = load + [
 tta_model = dict(type='GroundingTTAModel')
 
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=0,  # making a picture costs less than handing it over
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ShapesGroundingDataset', split='train', num_scenes=16000, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,  # making a picture costs less than handing it over
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ShapesGroundingDataset',
         split='val',
@@ -48,9 +43,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=100,
-    num_workers=0,  # making a picture costs less than handing it over
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ConcatDataset',
         datasets=[

@@ -1,4 +1,6 @@
 # Generated captions with the boxes of a poor detector: nothing on disk. Training reads no annotated box.
+_base_ = './shapes_loaders.py'
+
 words = [
     'a', 'circle', 'square', 'triangle', 'red', 'green', 'blue', 'yellow', 'plain', 'striped',
     'small', 'large', 'left', 'right', 'of', 'above', 'below',
@@ -15,17 +17,11 @@ test_pipeline = [dict(type='LoadGroundingImage'), dict(type='LoadQueryAnnotation
 
 train_dataloader = dict(
     batch_size=40,
-    num_workers=0,  # making a picture costs less than handing it over
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ShapesCaptionDataset', split='train', num_scenes=8000, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ShapesCaptionDataset',
         split='val',
@@ -36,9 +32,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ShapesCaptionDataset',
         split='test',
@@ -49,5 +42,5 @@ test_dataloader = dict(
     ),
 )
 
-val_evaluator = dict(type='GroundingMetric')
-test_evaluator = dict(type='GroundingMetric')
+val_evaluator = dict(type='PhraseGroundingMetric', iou_thrs=(0.5,))
+test_evaluator = dict(type='PhraseGroundingMetric')

@@ -1,27 +1,11 @@
 # ReIR at a size that learns on a CPU in minutes; its frozen backbone is the detector's of fcos_shapes.py.
+_base_ = './shapes_r18.py'
+
 relations = 4
 model = dict(
     type='ReIR',
-    data_preprocessor=dict(
-        type='PhraseDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        num_relations=relations,
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        base_channels=32,
-        num_stages=2,
-        strides=(1, 2),
-        dilations=(1, 1),
-        out_indices=(1,),
-        frozen_stages=2,
-        norm_cfg=dict(type='BN'),
-        norm_eval=True,
-        style='pytorch',
-    ),
+    data_preprocessor=dict(type='PhraseDataPreprocessor', num_relations=relations),
+    backbone=dict(frozen_stages=2, norm_eval=True),
     roi_extractor=dict(
         type='SingleRoIExtractor',
         roi_layer=dict(
@@ -35,6 +19,7 @@ model = dict(
         type='CategorySimilarity',
         words=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
         categories=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        names=['circle', 'square', 'triangle'],
     ),
     bbox_head=dict(
         type='CoarseToFineMatchingHead',

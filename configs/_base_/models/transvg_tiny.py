@@ -1,25 +1,9 @@
 # TransVG's architecture at a size that learns on a CPU in minutes: 64 px canvas, 8 x 8 visual tokens.
+_base_ = './shapes_r18.py'
+
 model = dict(
     type='TransVG',
-    data_preprocessor=dict(
-        type='GroundingDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        base_channels=32,
-        num_stages=2,
-        strides=(1, 2),
-        dilations=(1, 1),
-        out_indices=(1,),
-        frozen_stages=-1,
-        norm_cfg=dict(type='BN'),
-        norm_eval=False,
-        style='pytorch',
-    ),
+    data_preprocessor=dict(type='GroundingDataPreprocessor'),
     neck=dict(
         type='ChannelMapper',
         in_channels=[64],

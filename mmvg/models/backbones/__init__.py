@@ -1,3 +1,4 @@
+from .caffe_resnet import CaffeResNet
 from .query_swin import QueryModulatedSwin
 
-__all__ = ['QueryModulatedSwin']
+__all__ = ['CaffeResNet', 'QueryModulatedSwin']

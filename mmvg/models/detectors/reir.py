@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mmvg.structures import apply_deltas, canvas_to_image, clip_to_size
 
+from ..feature_source import check_source
+
 APPLY = ('auto', 'always', 'never')
 
 
@@ -32,11 +34,18 @@ class ReIR(BaseDetector):
         neck (dict, optional): :class:`RelationGraphNeck`; None: no relations between boxes.
         stages (int): 1: coarse matching only.
         loss_recon_coarse, loss_recon_fine, loss_reg_coarse, loss_reg_fine, loss_relation,
-            loss_rank_coarse, loss_rank_fine (dict, optional): None: without this term.
+            loss_rank_coarse, loss_rank_fine, loss_consistency (dict, optional): None: without this
+            term. The last one is KAC Net's.
+        graph_edges (str): The neck sees ``'all'`` relations (release), or the ``'listed'`` ones, which have
+            a category (A29).
+        relation_stages (str): Relations are classified in the ``'fine'`` stage (release) or in
+            ``'both'`` (A28).
         loss_scale (float, optional): Terms are this many times their mean over images; 10, as the
             release sums over the ten images of a GPU (A21). None: sum.
         refine_start (int): Offsets are applied after this many iterations (A13). The count is part of
             the checkpoint.
+        reg_loss_start (int): The regression losses count from this iteration on (A13): from the first one
+            in the release, from ``refine_start`` on in the paper.
         refine (str): ``'auto'``: after ``refine_start``; ``'always'`` or ``'never'`` (A23).
         min_box_size (float): Sides of a refined box in pixels, at least (A40).
     """
@@ -49,7 +58,10 @@ class ReIR(BaseDetector):
         'relation',
         'rank_coarse',
         'rank_fine',
+        'consistency',
     )
+
+    checked_source = None  # what the cached features come from that were found to fit
 
     def __init__(
         self,
@@ -63,8 +75,11 @@ class ReIR(BaseDetector):
         stages: int = 2,
         loss_scale: float | None = 10.0,
         refine_start: int = 7500,
+        reg_loss_start: int = 0,
         refine: str = 'auto',
         min_box_size: float = 1.0,
+        graph_edges: str = 'all',
+        relation_stages: str = 'fine',
         data_preprocessor: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
         **losses: OptConfigType,
@@ -72,6 +87,10 @@ class ReIR(BaseDetector):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if refine not in APPLY:
             raise ValueError(f'refine must be one of {APPLY}, not {refine!r}')
+        if graph_edges not in ('all', 'listed'):
+            raise ValueError(f"graph_edges must be 'all' or 'listed', not {graph_edges!r}")
+        if relation_stages not in ('fine', 'both'):
+            raise ValueError(f"relation_stages must be 'fine' or 'both', not {relation_stages!r}")
         unknown = set(losses) - {f'loss_{name}' for name in self.LOSSES}
         if unknown:
             raise TypeError(f'ReIR has no {sorted(unknown)}; its losses are {self.LOSSES}')
@@ -89,8 +108,11 @@ class ReIR(BaseDetector):
         self.stages = stages
         self.loss_scale = loss_scale
         self.refine_start = refine_start
+        self.reg_loss_start = reg_loss_start
         self.refine = refine
         self.min_box_size = min_box_size
+        self.graph_edges = graph_edges
+        self.relation_stages = ('fine',) if relation_stages == 'fine' else ('coarse', 'fine')
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
         for frozen in (self.backbone, self.shared_head):
             frozen.requires_grad_(False)
@@ -107,6 +129,8 @@ class ReIR(BaseDetector):
             )
         if 'relation' in self.losses and head.relation_classifier is None:
             raise ValueError('loss_relation needs bbox_head.num_relations > 0')
+        if 'consistency' in self.losses and head.place_predictor is None:
+            raise ValueError('loss_consistency needs bbox_head.predict_places=True')
 
     def train(self, mode: bool = True) -> 'ReIR':
         """Set the mode; backbone and shared head stay in evaluation mode."""
@@ -126,7 +150,11 @@ class ReIR(BaseDetector):
 
     @torch.no_grad()
     def extract_feat(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Feature map of every image."""
+        """Feature map of every image: a cached one, or the backbone's."""
+        if 'feature_map' in inputs:
+            return inputs['feature_map']
+        if 'pictures' in inputs:
+            return self.backbone(self.data_preprocessor.stack(inputs['pictures']))[-1]
         return self.backbone(inputs['images'])[-1]
 
     @torch.no_grad()
@@ -141,7 +169,7 @@ class ReIR(BaseDetector):
 
     def match(self, inputs: dict[str, Tensor]) -> dict[str, dict]:
         """``text``, ``coarse`` and, with two stages, ``fine``: all that losses and predictions need."""
-        feature_map = self.extract_feat(inputs)
+        feature_map = self.extract_feat(inputs) if self._needs_map(inputs) else None
         text = self.language_model(inputs['caption_ids'], inputs['spans'], inputs['phrase_ids'])
         text['phrases'] = self.bbox_head.phrase_norm(text['phrases'], inputs['phrase_present'])
         coarse = self.match_coarse(inputs, text, feature_map)
@@ -150,12 +178,31 @@ class ReIR(BaseDetector):
         candidates = self.refine_candidates(inputs, coarse, feature_map)
         return dict(text=text, coarse=coarse, fine=self.match_fine(inputs, text, candidates))
 
+    def _needs_map(self, inputs: dict[str, Tensor]) -> bool:
+        """Whether features of boxes must be extracted; checks cached ones when they first come."""
+        if 'rois' not in inputs:
+            return True
+        whole = self.bbox_head.place_predictor is not None
+        moves = self.stages == 2 and self.bbox_head.regressor is not None and self.refine != 'never'
+        path, source = inputs['feature_source']
+        if (moves or whole) and not {'feature_map', 'pictures'} & set(inputs):
+            raise ValueError(
+                f'{path} gives features of proposals only, but this model needs the feature map of the '
+                f'picture too (refine={self.refine!r}); use LoadRoIFeatures(maps=True), or put the '
+                "loading of pictures before it; or set refine='never' to leave boxes where they are"
+            )
+        if self.checked_source != source:
+            check_source(self, source, path)
+            self.checked_source = source
+        return whole or (moves and self.refining)
+
     def match_coarse(self, inputs: dict, text: dict, feature_map: Tensor) -> dict[str, Tensor]:
         """Match phrases with all proposals (section 3.2.2)."""
         boxes, present = inputs['boxes'], inputs['box_present']
-        rois = self.extract_rois(feature_map, boxes, present)
-        visual = self.bbox_head.embed_visual(rois, present, boxes, inputs['image_sizes'])
-        visual = visual.unsqueeze(1)
+        rois = inputs.get('rois')  # cached
+        if rois is None:
+            rois = self.extract_rois(feature_map, boxes, present)
+        visual, picture = self.embed_proposals(rois, inputs, feature_map)
         pairs = inputs['phrase_present'].unsqueeze(2) & present.unsqueeze(1)
         similarity = self.category_similarity(inputs['word_ids'], inputs['labels'], present)
         coarse = self.bbox_head.match(text['phrases'], visual, similarity, pairs)
@@ -167,7 +214,37 @@ class ReIR(BaseDetector):
             present=pairs,
             similarity=similarity,
             feature=feature,
+            picture=picture,
         )
+
+    def embed_proposals(
+        self, rois: Tensor, inputs: dict, feature_map: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """B x 1 x M x C of proposals, and B x C of whole pictures, one more row of theirs (KAC Net)."""
+        boxes, present, sizes = (inputs[k] for k in ('boxes', 'box_present', 'image_sizes'))
+        if self.bbox_head.place_predictor is None:
+            return self.bbox_head.embed_visual(rois, present, boxes, sizes).unsqueeze(1), None
+        corners = torch.cat([torch.zeros_like(sizes), sizes.flip(1)], 1).to(boxes)
+        pictures = self.extract_pictures(feature_map, inputs)
+        rows = self.bbox_head.embed_visual(
+            torch.cat([rois, pictures.unsqueeze(1)], 1),
+            torch.cat([present, torch.ones_like(present[:, :1])], 1),
+            torch.cat([boxes, corners.unsqueeze(1)], 1),
+            sizes,
+        )
+        return rows[:, None, :-1], rows[:, -1]
+
+    @torch.no_grad()
+    def extract_pictures(self, feature_map: Tensor, inputs: dict) -> Tensor:
+        """B x D vectors of whole pictures, without what the batch is filled up with."""
+        features = self.shared_head(feature_map)
+        inside = features.new_ones(len(features), 1, 1, 1)
+        for dim in (-2, -1):
+            steps = torch.arange(features.shape[dim], device=features.device)
+            cells = inputs['image_sizes'][:, dim] / self.roi_extractor.featmap_strides[0]
+            kept = steps < (cells * features.shape[dim] / feature_map.shape[dim]).unsqueeze(1)
+            inside = inside * (kept[:, None, None] if dim == -1 else kept[:, None, :, None])
+        return (features * inside).sum((2, 3)) / inside.sum((2, 3))
 
     def refine_candidates(
         self, inputs: dict, coarse: dict[str, Tensor], feature_map: Tensor
@@ -209,12 +286,14 @@ class ReIR(BaseDetector):
         feature = (weights.unsqueeze(-1) * visual).sum(2)
         return dict(candidates, **fine, feature=feature)
 
-    @staticmethod
-    def _edges(inputs: dict[str, Tensor]) -> Tensor:
+    def _edges(self, inputs: dict[str, Tensor]) -> Tensor:
         """Phrases that a relation connects, B x N x N bool."""
         images, phrases = inputs['phrase_present'].shape
         edges = inputs['phrase_present'].new_zeros(images, phrases, phrases)
-        image, subject, target = inputs['relations'].unbind(1)
+        relations = inputs['relations']
+        if self.graph_edges == 'listed':
+            relations = relations[inputs['relation_targets'].any(1)]
+        image, subject, target = relations.unbind(1)
         edges[image, subject, target] = True
         edges[image, target, subject] = True
         return edges
@@ -228,13 +307,8 @@ class ReIR(BaseDetector):
         for stage in ('coarse', 'fine')[: self.stages]:
             terms.update(self._stage_losses(stage, matched[stage], matched['text'], inputs))
         if 'relation' in self.losses and self.stages == 2:
-            relations = inputs['relations']  # without any 0, which still is part of the graph
-            terms['relation'] = self.losses['relation'](
-                self.bbox_head.classify_relations(matched['fine']['feature'], relations),
-                inputs['relation_targets'],
-                relations[:, 0],
-                len(inputs['boxes']),
-            )
+            stages = (matched[stage]['feature'] for stage in self.relation_stages)
+            terms['relation'] = sum(self._relation_loss(feature, inputs) for feature in stages)
         if self.training:
             self.iteration += 1
         return {f'loss_{name}': self._reduce(per_image) for name, per_image in terms.items()}
@@ -244,7 +318,7 @@ class ReIR(BaseDetector):
         if f'recon_{stage}' in self.losses:
             output = self.bbox_head.reconstruct(
                 found['feature'][present],
-                self.language_model.embedding(inputs['phrase_ids'][present]),
+                self._embed_words(inputs),
                 inputs['target_ids'][present],
                 inputs['phrase_lengths'][present],
             )
@@ -253,13 +327,40 @@ class ReIR(BaseDetector):
                 **output, image_index=image_index, num_images=len(present)
             )
         if f'reg_{stage}' in self.losses and found['deltas'] is not None:
-            terms[f'reg_{stage}'] = self.losses[f'reg_{stage}'](
-                found['deltas'], found['boxes'], found['attention'], found['present']
+            confidence = found['attention']
+            if stage == 'fine' and self.bbox_head.fine_conf == 'fused':
+                confidence = confidence * found['weight']
+            # 0 rather than left out, so that the regressor always has a gradient (DDP).
+            started = float(int(self.iteration) >= self.reg_loss_start)
+            terms[f'reg_{stage}'] = started * self.losses[f'reg_{stage}'](
+                found['deltas'], found['boxes'], confidence, found['present']
             )
         if f'rank_{stage}' in self.losses:
             scores = self.bbox_head.rank(found['feature'], present, text['caption'])
             terms[f'rank_{stage}'] = self.losses[f'rank_{stage}'](scores, inputs.get('image_ids'))
+        if stage == 'coarse' and 'consistency' in self.losses:
+            head, visual = self.bbox_head, found['visual']
+            places = head.predict_places(text['phrases'], visual, found['picture'])
+            terms['consistency'] = self.losses['consistency'](
+                places, found['boxes'], inputs['image_sizes'], found['attention']
+            )
         return terms
+
+    def _relation_loss(self, feature: Tensor, inputs: dict) -> Tensor:
+        relations = inputs['relations']  # without any 0, which still is part of the graph
+        return self.losses['relation'](
+            self.bbox_head.classify_relations(feature, relations),
+            inputs['relation_targets'],
+            relations[:, 0],
+            len(inputs['boxes']),
+        )
+
+    def _embed_words(self, inputs: dict) -> Tensor:
+        """Q x L x C, words of all phrases as the decoder reads them."""
+        present, own = inputs['phrase_present'], self.bbox_head.decoder_embedding
+        if own is not None:
+            return own(inputs['target_ids'][present])
+        return self.language_model.embedding(inputs['phrase_ids'][present])
 
     def _reduce(self, per_image: Tensor) -> Tensor:
         return per_image.sum() if self.loss_scale is None else self.loss_scale * per_image.mean()
@@ -270,16 +371,22 @@ class ReIR(BaseDetector):
         """Put ``pred_instances`` into every data sample: one box per query, in query order.
 
         ``bboxes`` is what the two stages agree on; ``coarse_bboxes`` and ``fine_bboxes`` are those of
-        one stage. All K x 4 xyxy in pixels of the original image.
+        one stage. All K x 4 xyxy in pixels of the original image. ``proposal_scores`` K x M and
+        ``proposal_bboxes`` K x M x 4 are what the coarse stage made of all M proposals.
         """
         found = self.choose(inputs)
         results = []
+        proposals = inputs['box_present'].sum(1).tolist()
         for i, sample in enumerate(data_samples):
             count = len(sample.queries)
             fields = {k: v[i, :count] for k, v in found.items()}
             canvas = fields['bboxes']
+            for name in ('proposal_bboxes', 'proposal_scores'):
+                fields[name] = fields[name][:, : proposals[i]]
             for name in [k for k in fields if k.endswith('bboxes')]:
-                fields[name] = canvas_to_image(fields[name], sample.metainfo)
+                boxes = fields[name]
+                moved = canvas_to_image(boxes.reshape(-1, 4), sample.metainfo)
+                fields[name] = moved.view(boxes.shape)
             results.append(
                 InstanceData(
                     **fields,
@@ -291,28 +398,29 @@ class ReIR(BaseDetector):
         return self.add_pred_to_datasample(data_samples, results)
 
     def choose(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Box and score per phrase: ``bboxes``, ``coarse_bboxes``, ``fine_bboxes`` B x N x 4, ``scores``."""
+        """Box and score per phrase: ``bboxes``, ``coarse_bboxes``, ``fine_bboxes`` B x N x 4, ``scores``;
+        and ``proposal_bboxes`` B x N x M x 4, moved by the phrase's offsets, with their
+        ``proposal_scores``, the coarse attention."""
         matched = self.match(inputs)
         coarse = matched['coarse']
-        best = self._best(coarse, coarse['attention'], inputs)
+        moved = self._moved(coarse, inputs)
+        best = _best(moved, coarse['attention'], coarse['present'])
         found = dict(coarse_bboxes=best[0], fine_bboxes=best[0], bboxes=best[0], scores=best[1])
+        found.update(proposal_bboxes=moved, proposal_scores=coarse['attention'])
         if self.stages == 2:
             fine = matched['fine']
-            found['fine_bboxes'] = self._best(fine, fine['attention'], inputs)[0]
+            moved, present = self._moved(fine, inputs), fine['present']
+            found['fine_bboxes'] = _best(moved, fine['attention'], present)[0]
             fused = self.bbox_head.fused(coarse, fine, fine['top'])
-            found['bboxes'], found['scores'] = self._best(fine, fused, inputs)
+            found['bboxes'], found['scores'] = _best(moved, fused, present)
         return found
 
-    def _best(self, found: dict, ranking: Tensor, inputs: dict) -> tuple[Tensor, Tensor]:
-        """The highest ranked box of each phrase, moved by its offset once refinement is on."""
-        ranking = ranking.masked_fill(~found['present'], -torch.inf)
-        index = ranking.argmax(-1, keepdim=True)
-        boxes = _pick(found['boxes'].expand(*ranking.shape, 4), index)
+    def _moved(self, found: dict, inputs: dict) -> Tensor:
+        """The boxes of a stage, moved by their offsets once refinement is on; B x N x P x 4."""
+        boxes = found['boxes'].expand(*found['attention'].shape, 4)
         if self.refining and found['deltas'] is not None:
-            boxes = apply_deltas(boxes, _pick(found['deltas'], index))
-        boxes = clip_to_size(boxes.squeeze(2), inputs['image_sizes'])
-        scores = ranking.gather(2, index).squeeze(2)
-        return boxes, scores.masked_fill(scores == -torch.inf, 0)  # of an image without proposals
+            boxes = apply_deltas(boxes, found['deltas'])
+        return clip_to_size(boxes, inputs['image_sizes'])
 
     def _forward(self, inputs: dict[str, Tensor], data_samples: list = None) -> Tensor:
         """Boxes, B x N x 4; needs no data samples."""
@@ -322,3 +430,11 @@ class ReIR(BaseDetector):
 def _pick(values: Tensor, index: Tensor) -> Tensor:
     """B x N x P x C and B x N x K -> B x N x K x C."""
     return values.gather(2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1]))
+
+
+def _best(boxes: Tensor, ranking: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest ranked box of each phrase, B x N x 4, and how high; 0 of an image without boxes."""
+    ranking = ranking.masked_fill(~present, -torch.inf)
+    index = ranking.argmax(-1, keepdim=True)
+    scores = ranking.gather(2, index).squeeze(2)
+    return _pick(boxes, index).squeeze(2), scores.masked_fill(scores == -torch.inf, 0)

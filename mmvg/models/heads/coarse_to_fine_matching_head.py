@@ -5,12 +5,15 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmvg.text.relation_categories import count_categories
+from mmvg.text.vocabulary import count_ids
+
 from ..layers.masked_softmax import masked_softmax
 from ..layers.pair_linear import PairLinear
 from ..layers.phrase_decoder import RNNS, PhraseDecoder, reconstruction_targets
 from ..layers.row_norm import RowNorm
 
-SCORERS = ('linear', 'mlp', 'dot')
+SCORERS = ('linear', 'mlp', 'dot', 'none')
 REGRESSORS = ('phrase', 'visual', 'none')
 SPATIAL = dict(none=0, box5=5, grid98=98)  # width of what is told of the place of a box
 FUSIONS = ('attention_product', 'score_product', 'fine', 'coarse')
@@ -25,14 +28,16 @@ class CoarseToFineMatchingHead(BaseModule):
     present) for what is padded.
 
     Args:
-        vocab_size (int): Classes of the phrase decoder, the end (0) included.
+        vocab_size (int | str): Classes of the phrase decoder, the end (0) included, or the file of the
+            phrase vocabulary.
         roi_channels (int): Width of RoI features.
         embed_dims (int): C, in which phrases and boxes are matched.
         top_k (int): K, candidates per phrase in the second stage.
         spatial (str): What boxes tell of their place, beside the RoI feature (A4, A39): ``'none'``, as in
             the released command; ``'box5'``: corners and area; ``'grid98'``: the places of a 7 x 7 grid.
         scorer (str): ``'linear'`` on [phrase; box], as released: then phrase-specific attention comes
-            from the category similarity alone; ``'mlp'``; ``'dot'`` (A1).
+            from the category similarity alone; ``'mlp'``; ``'dot'`` (A1); ``'none'``: nothing is
+            learned, the category similarity decides (with ``combine='add_log'``).
         regressor (str): Offsets from ``'phrase'`` and box, from the ``'visual'`` feature only (Table 2,
             "w/o x_q"), or ``'none'``.
         combine (str): Score and category similarity are a ``'product'`` (Eq. 4), or the score is added
@@ -41,18 +46,26 @@ class CoarseToFineMatchingHead(BaseModule):
         max_over (str): See :func:`masked_softmax`.
         recon_weight (str): The fine feature is weighted by ``'fused'`` attention (release) or by the
             ``'fine'`` one (paper; A10).
+        fine_conf (str): The teacher of the fine regression is the box of highest ``'fine'`` attention
+            (release), or of highest ``'fused'`` one (A18).
         fuse (str): How inference rates candidates: ``'attention_product'`` (release),
             ``'score_product'`` (Eq. 11), ``'fine'`` or ``'coarse'`` only (A32).
         phrase_norm, visual_norm (str): See :class:`RowNorm` (A20).
-        separate_norm (bool): Refined boxes have a normalisation of their own (A20).
-        num_relations (int): Categories of the relation classifier; 0: none.
+        separate_norm (bool): Refined boxes have a normalisation of their own (A20). It has no gradient
+            before offsets are applied: distributed training needs ``find_unused_parameters=True``.
+        num_relations (int | str): Categories of the relation classifier, or the file that lists them; 0:
+            none.
         decoder_rnn (str): ``'gru'`` (release) or ``'lstm'`` (paper).
+        share_embedding (bool): The decoder takes word embeddings from the language model (release),
+            or has some of its own (A2).
         ranking_dims (int): Width in which images and captions are compared; 0: no ranking.
+        predict_places (bool): Also tell the place of a box from phrase, box and picture, for
+            :class:`VisualConsistencyLoss` (KAC Net).
     """
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | str,
         roi_channels: int = 2048,
         embed_dims: int = 1024,
         top_k: int = 5,
@@ -63,14 +76,17 @@ class CoarseToFineMatchingHead(BaseModule):
         mask_zero: bool = True,
         max_over: str = 'valid',
         recon_weight: str = 'fused',
+        fine_conf: str = 'fine',
         fuse: str = 'attention_product',
         phrase_norm: str = 'image_bn',
         visual_norm: str = 'image_bn',
         separate_norm: bool = False,
         norm_momentum: float = 0.1,
-        num_relations: int = 88,
+        num_relations: int | str = 88,
         decoder_rnn: str = 'gru',
+        share_embedding: bool = True,
         ranking_dims: int = 512,
+        predict_places: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -79,14 +95,22 @@ class CoarseToFineMatchingHead(BaseModule):
         _check('regressor', regressor, REGRESSORS)
         _check('combine', combine, ('product', 'add_log', 'none'))
         _check('recon_weight', recon_weight, ('fused', 'fine'))
+        _check('fine_conf', fine_conf, ('fine', 'fused'))
         _check('fuse', fuse, FUSIONS)
         _check('max_over', max_over, ('valid', 'zero_filled'))
         _check('decoder_rnn', decoder_rnn, tuple(RNNS))
+        if scorer == 'none' and combine != 'add_log':
+            raise ValueError(
+                "scorer='none' leaves the choice to category similarity, which needs combine='add_log'; "
+                f'with {combine!r} all boxes would be equal'
+            )
+        vocab_size, num_relations = count_ids(vocab_size), count_categories(num_relations)
         self.top_k = top_k
         self.combine = combine
         self.mask_zero = mask_zero
         self.max_over = max_over
         self.recon_weight = recon_weight
+        self.fine_conf = fine_conf
         self.fuse = fuse
         self.spatial = spatial
         self.spatial_embedding = None
@@ -103,6 +127,9 @@ class CoarseToFineMatchingHead(BaseModule):
         self.scorer = _build_scorer(scorer, embed_dims)
         self.regressor = _build_regressor(regressor, embed_dims)
         self.decoder = PhraseDecoder(embed_dims, vocab_size, decoder_rnn)
+        self.decoder_embedding = None
+        if not share_embedding:
+            self.decoder_embedding = nn.Embedding(vocab_size, embed_dims, padding_idx=0)
         self.relation_classifier = None
         if num_relations:
             self.relation_classifier = nn.Sequential(
@@ -112,6 +139,9 @@ class CoarseToFineMatchingHead(BaseModule):
             )
         self.image_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
         self.caption_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
+        self.place_predictor = None
+        if predict_places:
+            self.place_predictor = _Scorer(embed_dims, embed_dims // 4, 4, 2 * embed_dims)
 
     def embed_visual(
         self,
@@ -150,7 +180,9 @@ class CoarseToFineMatchingHead(BaseModule):
         Returns:
             dict: ``scores`` and ``attention`` B x N x P, ``deltas`` B x N x P x 4 or None.
         """
-        scores = self.scorer(phrases, visual).squeeze(-1).float()
+        scores = similarity.new_zeros(present.shape)
+        if self.scorer is not None:
+            scores = self.scorer(phrases, visual).squeeze(-1).float()
         mask = present & (similarity > 0) if self.mask_zero and self.combine != 'none' else present
         if self.combine == 'product':
             scores = scores * similarity
@@ -159,6 +191,17 @@ class CoarseToFineMatchingHead(BaseModule):
         attention = masked_softmax(scores, mask, present, self.max_over)
         deltas = self.regressor(phrases, visual) if self.regressor is not None else None
         return dict(scores=scores, attention=attention, deltas=deltas)
+
+    def predict_places(self, phrases: Tensor, visual: Tensor, picture: Tensor) -> Tensor:
+        """Place of every box, B x N x P x 4, as :class:`VisualConsistencyLoss` wants it.
+
+        Args:
+            phrases (Tensor): B x N x C.
+            visual (Tensor): B x (N or 1) x P x C.
+            picture (Tensor): B x C, of the whole picture.
+        """
+        context = picture[:, None, None].expand_as(visual)
+        return self.place_predictor(phrases, torch.cat([visual, context], -1))
 
     def select(self, coarse: dict[str, Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
         """Indices of the K most attended boxes per phrase, B x N x K, and which of them exist.
@@ -227,9 +270,11 @@ def describe_places(boxes: Tensor, image_sizes: Tensor, kind: str) -> Tensor:
 class _Scorer(nn.Module):
     """Score or offsets of all pairs from [phrase; box]."""
 
-    def __init__(self, embed_dims: int, hidden: int, out: int) -> None:
+    def __init__(
+        self, embed_dims: int, hidden: int, out: int, visual_channels: int | None = None
+    ) -> None:
         super().__init__()
-        self.pairs = PairLinear(embed_dims, embed_dims, hidden)
+        self.pairs = PairLinear(embed_dims, visual_channels or embed_dims, hidden)
         self.out = nn.Linear(hidden, out)
 
     def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
@@ -248,10 +293,12 @@ class _VisualRegressor(nn.Sequential):
         return deltas.expand(-1, phrases.shape[1], -1, -1)
 
 
-def _build_scorer(kind: str, embed_dims: int) -> nn.Module:
+def _build_scorer(kind: str, embed_dims: int) -> nn.Module | None:
     if kind == 'linear':
         return PairLinear(embed_dims, embed_dims, 1)
-    return _Scorer(embed_dims, embed_dims // 2, 1) if kind == 'mlp' else _DotScorer()
+    if kind == 'mlp':
+        return _Scorer(embed_dims, embed_dims // 2, 1)
+    return _DotScorer() if kind == 'dot' else None
 
 
 def _build_regressor(kind: str, embed_dims: int) -> nn.Module | None:

@@ -3,6 +3,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmvg.text.vocabulary import count_ids
+
 from ..layers.phrase_decoder import RNNS
 
 
@@ -13,7 +15,7 @@ class PhraseRNN(BaseModule):
     The network runs from left to right, so the padding behind a shorter caption changes nothing.
 
     Args:
-        vocab_size (int): Number of word ids, 0 (padding) included.
+        vocab_size (int | str): Number of word ids, 0 (padding) included, or the file of the vocabulary.
         embed_dims (int): Width of word embeddings and of all outputs.
         rnn (str): ``'gru'`` (released code) or ``'lstm'`` (paper).
         pool (str): ``'mean'`` or ``'sum'`` of the states within a phrase (A3).
@@ -23,7 +25,7 @@ class PhraseRNN(BaseModule):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | str,
         embed_dims: int = 1024,
         rnn: str = 'gru',
         pool: str = 'mean',
@@ -37,7 +39,7 @@ class PhraseRNN(BaseModule):
             raise ValueError(f"pool must be 'mean' or 'sum', not {pool!r}")
         if context not in ('caption', 'phrase'):
             raise ValueError(f"context must be 'caption' or 'phrase', not {context!r}")
-        self.vocab_size = vocab_size
+        self.vocab_size = vocab_size = count_ids(vocab_size)
         self.embed_dims = embed_dims
         self.pool = pool
         self.context = context

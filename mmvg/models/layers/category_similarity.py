@@ -20,10 +20,13 @@ class CategorySimilarity(nn.Module):
         words (Tensor | Sequence): W x D, vectors of the known words; word ids are rows.
         categories (Tensor | Sequence): C x D, vectors of the categories.
         table (str, optional): A file that holds both, made by tools/misc/build_reir_text.py.
+        names (Sequence[str], optional): Of the categories; those of the table, if there is one. The
+            inferencer matches the classes of another detector with them.
         pool (str): ``'mean_cos'``: mean cosine over the words, at least 0 (release); ``'cos_mean'``:
             cosine of the mean vector; ``'max'``: the largest cosine (A5).
         fallback (float, optional): A phrase that fits no category by at least this much takes all of
             them as equal (A7); None: it fits none, as in the release.
+        norm_max (bool): The box that fits a phrase best fits it by 1, others in proportion (A7).
 
     Raises:
         FileNotFoundError: If there is no such table.
@@ -37,17 +40,21 @@ class CategorySimilarity(nn.Module):
         pool: str = 'mean_cos',
         fallback: float | None = None,
         table: str | None = None,
+        names: Sequence[str] | None = None,
+        norm_max: bool = False,
     ) -> None:
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f'pool must be one of {POOLS}, not {pool!r}')
         self.pool = pool
         self.fallback = fallback
+        self.norm_max = norm_max
         if {words is None, categories is None} != {table is not None}:
             raise ValueError('CategorySimilarity needs words and categories, or a table of both')
         if table is not None:
             loaded = load_word_table(table)
-            words, categories = loaded.words, loaded.categories
+            words, categories, names = loaded.words, loaded.categories, loaded.category_list
+        self.names = names
         words, categories = (
             F.normalize(torch.as_tensor(x, dtype=torch.float32)) for x in (words, categories)
         )
@@ -63,7 +70,7 @@ class CategorySimilarity(nn.Module):
     ) -> Tensor:
         """B x N x L word ids (-1: unknown or none) and B x M categories -> B x N x M in [0, 1].
 
-        ``box_present`` (B x M bool) tells boxes from empty slots, which do not count for the fallback.
+        ``box_present`` (B x M bool) tells boxes from empty slots, which are no phrase's best.
         """
         known = (word_ids >= 0).unsqueeze(-1)
         rows = word_ids.clamp(min=0)
@@ -77,10 +84,14 @@ class CategorySimilarity(nn.Module):
             similarity = (self.cosines[rows] * known).sum(2) / count
         index = labels.unsqueeze(1).expand(-1, word_ids.shape[1], -1)
         similarity = similarity.relu().gather(2, index)
+        if self.fallback is None and not self.norm_max:
+            return similarity
+        fit = similarity
+        if box_present is not None:
+            fit = fit.masked_fill(~box_present.unsqueeze(1), 0.0)
+        best = fit.amax(2, keepdim=True)
+        if self.norm_max:
+            similarity = similarity / best.masked_fill(best == 0, 1.0)
         if self.fallback is not None:
-            fit = similarity
-            if box_present is not None:
-                fit = fit.masked_fill(~box_present.unsqueeze(1), 0.0)
-            lost = fit.amax(2, keepdim=True) < self.fallback
-            similarity = torch.where(lost, 1.0, similarity)
+            similarity = torch.where(best < self.fallback, 1.0, similarity)
         return similarity

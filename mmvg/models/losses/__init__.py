@@ -8,6 +8,7 @@ from .distillation import (
 from .phrase_reconstruction import PhraseReconstructionLoss
 from .relation import RelationLoss
 from .self_taught_regression import SelfTaughtRegressionLoss
+from .visual_consistency import VisualConsistencyLoss
 
 __all__ = [
     'CaptionRankingLoss',
@@ -17,5 +18,6 @@ __all__ = [
     'PhraseReconstructionLoss',
     'RelationLoss',
     'SelfTaughtRegressionLoss',
+    'VisualConsistencyLoss',
     'match_width',
 ]

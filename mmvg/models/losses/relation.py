@@ -5,6 +5,8 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmvg.text.relation_categories import RelationCategories
+
 
 def class_weights(counts: Sequence[int], largest: float = 10.0) -> Tensor:
     """From 1 for the most frequent class to ``largest`` for the rarest (spec 3.3).
@@ -28,8 +30,8 @@ class RelationLoss(nn.Module):
     Args:
         mode (str): ``'bce'``: several categories per relation, each a yes or no, weighted (release);
             ``'ce'``: one category, softmax (paper; the first one where there are several).
-        class_counts (Sequence[int], optional): How often each category occurs in training; without,
-            all weigh the same.
+        class_counts (Sequence[int] | str, optional): How often each category occurs in training, or the
+            file that says it; without, all weigh the same.
         max_class_weight (float): Weight of the rarest category; 1 switches weights off.
         loss_weight (float): lambda_2.
     """
@@ -37,7 +39,7 @@ class RelationLoss(nn.Module):
     def __init__(
         self,
         mode: str = 'bce',
-        class_counts: Sequence[int] | None = None,
+        class_counts: Sequence[int] | str | None = None,
         max_class_weight: float = 10.0,
         loss_weight: float = 1.0,
     ) -> None:
@@ -46,6 +48,8 @@ class RelationLoss(nn.Module):
             raise ValueError(f"mode must be 'bce' or 'ce', not {mode!r}")
         self.mode = mode
         self.loss_weight = loss_weight
+        if isinstance(class_counts, str):
+            class_counts = RelationCategories.load(class_counts).counts
         weights = None if class_counts is None else class_weights(class_counts, max_class_weight)
         self.register_buffer('weights', weights, persistent=False)
 

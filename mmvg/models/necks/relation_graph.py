@@ -24,6 +24,8 @@ class RelationGraphNeck(BaseModule):
             dead, the context is ReLU(Linear(sum of neighbours)); ``'paper'``, Eq. 6 and 7: messages
             F_M(z_j), weighted by the softmax of F_M(z_i) . F_M(z_j) over all neighbours, added to
             z_i.
+        gate_relu (bool): Off, no edge is dead: ``'code'`` then takes the softmax over all neighbours.
+        residual (bool, optional): The context has the node itself, too; None: with ``'paper'`` only.
         attention (str): ``'learned'`` or ``'uniform'`` over the neighbours.
         isolated_zero (bool): Nodes without a neighbour get no context (``'code'``: the bias leaks to
             them, as in the release).
@@ -36,6 +38,8 @@ class RelationGraphNeck(BaseModule):
         variant: str = 'code',
         attention: str = 'learned',
         isolated_zero: bool = False,
+        gate_relu: bool = True,
+        residual: bool | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -46,6 +50,8 @@ class RelationGraphNeck(BaseModule):
         self.variant = variant
         self.attention = attention
         self.isolated_zero = isolated_zero
+        self.gate_relu = gate_relu
+        self.residual = variant == 'paper' if residual is None else residual
         self.message = nn.Linear(embed_dims, embed_dims)
         if variant == 'code':
             self.gate = nn.Linear(embed_dims, gate_dims)
@@ -65,6 +71,8 @@ class RelationGraphNeck(BaseModule):
         """
         nodes = (attention.unsqueeze(-1) * visual).sum(2)
         context = self._paper(nodes, edges) if self.variant == 'paper' else self._code(nodes, edges)
+        if self.residual:
+            context = nodes + context
         if self.isolated_zero:
             context = context * edges.any(-1, keepdim=True)
         related = edges.flatten(1).any(1)[:, None, None, None]
@@ -75,8 +83,9 @@ class RelationGraphNeck(BaseModule):
             gate = edges.to(nodes.dtype)
         else:
             compared = self.gate(nodes)
-            gate = (compared @ compared.transpose(1, 2) / math.sqrt(compared.shape[-1])).relu()
-        weights = masked_softmax(gate, edges & (gate > 0))
+            gate = compared @ compared.transpose(1, 2) / math.sqrt(compared.shape[-1])
+        alive = edges & (gate > 0) if self.gate_relu else edges
+        weights = masked_softmax(gate, alive)
         return self.message(weights @ nodes).relu()
 
     def _paper(self, nodes: Tensor, edges: Tensor) -> Tensor:
@@ -84,4 +93,4 @@ class RelationGraphNeck(BaseModule):
         likeness = messages @ messages.transpose(1, 2)
         if self.attention == 'uniform':
             likeness = torch.zeros_like(likeness)
-        return nodes + masked_softmax(likeness, edges) @ messages
+        return masked_softmax(likeness, edges) @ messages

@@ -226,8 +226,118 @@ def test_chosen_boxes_are_the_best_of_each_stage(reir):
         assert found['scores'][b, n] == fused[b, n].max()
 
 
+@pytest.mark.parametrize('refine', ['always', 'never'])
+def test_all_proposals_come_with_the_answer(reir, refine):
+    """Of a phrase's own offsets and attention, without the empty slots of the batch."""
+    images = [*reir.usual_images(), *reir.odd_images()]
+    inputs = reir.collate(images, slots=2)
+    matrix = [[2.0, 0, 10], [0, 0.5, 0], [0, 0, 1]]
+    samples = [make_sample(inputs, b, matrix) for b in range(len(images))]
+    model = reir.build(refine=refine).eval()
+    coarse = model.match(inputs)['coarse']
+    scale, shift = torch.tensor([2, 0.5, 2, 0.5]), torch.tensor([10.0, 0, 10, 0])
+    for b, sample in enumerate(model(inputs, samples, mode='predict')):
+        pred, image = sample.pred_instances, images[b]
+        phrases, proposals = len(image['spans']), len(image['boxes'])
+        boxes = image['boxes'].expand(phrases, proposals, 4)
+        if refine == 'always':
+            deltas = coarse['deltas'][b, :phrases, :proposals]
+            boxes = apply_deltas(boxes, deltas).clamp(0, reir.size)
+        found = pred.proposal_bboxes * scale + shift
+        torch.testing.assert_close(found, boxes, atol=1e-3, rtol=0)
+        assert torch.equal(pred.proposal_scores, coarse['attention'][b, :phrases, :proposals])
+        if phrases and proposals:
+            best = pred.proposal_bboxes[range(phrases), pred.proposal_scores.argmax(1)]
+            assert torch.equal(best, pred.coarse_bboxes)
+
+
 def test_mistakes_in_a_config_are_named(reir):
+    for option in ('graph_edges', 'relation_stages'):
+        with pytest.raises(ValueError, match=option):
+            reir.build(**{option: 'other'})
     with pytest.raises(ValueError, match='refine'):
         reir.build(refine='later')
     with pytest.raises(TypeError, match='loss_bbox'):
         reir.build(loss_bbox=dict(type='L1Loss'))
+    with pytest.raises(ValueError, match='predict_places'):
+        reir.build(loss_consistency=dict(type='VisualConsistencyLoss'))
+
+
+def test_regression_may_start_to_count_later(reir):
+    """A13: nothing is learned from it before, yet the regressor has a gradient, which is 0."""
+    inputs, usual = reir.collate(reir.usual_images()), reir.build(refine='never')
+    expected = usual.loss(inputs, [])
+    model = reir.build(refine='never', reg_loss_start=1)
+    terms = 'loss_reg_coarse', 'loss_reg_fine'
+    first = model.loss(inputs, [])
+    assert all(first[k] == 0 and expected[k] > 0 for k in terms)
+    sum(first.values()).backward()
+    assert all(not p.grad.any() for p in model.bbox_head.regressor.parameters())
+    second = model.loss(inputs, [])
+    assert all(second[k] == usual.loss(inputs, [])[k] > 0 for k in terms)
+
+
+@pytest.mark.parametrize('fine_conf', ['fine', 'fused'])
+def test_who_teaches_the_fine_stage(reir, fine_conf):
+    """A18: the attention of the second stage, or of both."""
+    model = reir.build(refine='always', head=dict(fine_conf=fine_conf))
+    seen = []
+    model.losses['reg_fine'].register_forward_hook(lambda _, inputs, __: seen.append(inputs[2]))
+    inputs = reir.collate(reir.usual_images())
+    model.eval().loss(inputs, [])
+    fine = model.match(inputs)['fine']
+    weights = fine['weight'] if fine_conf == 'fused' else 1.0
+    torch.testing.assert_close(seen[0], fine['attention'] * weights)
+
+
+def test_only_relations_with_a_category_may_be_edges(reir):
+    """A29."""
+    relations = [(0, 1, (2,)), (2, 1, ())]
+    inputs = reir.collate([reir.make_image(1, relations=relations)])
+    edges = reir.build(graph_edges='listed')._edges(inputs)
+    assert edges[0].int().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_relations_may_be_classified_in_both_stages(reir):
+    """A28."""
+    inputs = reir.collate(reir.related_images())
+    model = reir.build(relation_stages='both').eval()
+    matched = model.match(inputs)
+    terms = [model._relation_loss(matched[s]['feature'], inputs) for s in ('coarse', 'fine')]
+    torch.testing.assert_close(model.loss(inputs, [])['loss_relation'], 10 * sum(terms).mean())
+    alone = reir.build().eval().loss(inputs, [])['loss_relation']
+    torch.testing.assert_close(alone, 10 * terms[1].mean())
+
+
+def test_the_decoder_may_have_words_of_its_own(reir):
+    """A2: the phrase vocabulary's; those of the language model get no gradient through it."""
+    model = reir.build(head=dict(share_embedding=False))
+    inputs = reir.collate(reir.usual_images())
+    inputs['target_ids'] = inputs['target_ids'].flip(0)  # of another vocabulary
+    present = inputs['phrase_present']
+    expected = model.bbox_head.decoder_embedding(inputs['target_ids'][present])
+    torch.testing.assert_close(model._embed_words(inputs), expected)
+    shared = reir.build()
+    expected = shared.language_model.embedding(inputs['phrase_ids'][present])
+    torch.testing.assert_close(shared._embed_words(inputs), expected)
+
+
+def test_the_whole_picture_is_one_more_row(reir):
+    """KAC Net: normalised with the proposals, without what the batch is filled up with."""
+    model = reir.build(stages=1, head=dict(predict_places=True))
+    inputs = reir.collate([reir.make_image(0), reir.make_image(1, proposals=5)])
+    height, width = inputs['images'].shape[-2:]
+    inputs['image_sizes'][1] = torch.tensor([height // 2, width // 4])
+    feature_map = model.extract_feat(inputs)
+    pictures = model.extract_pictures(feature_map, inputs)
+    rows, columns = feature_map.shape[-2] // 2, feature_map.shape[-1] // 4
+    torch.testing.assert_close(pictures[0], feature_map[0].mean((1, 2)))
+    torch.testing.assert_close(pictures[1], feature_map[1, :, :rows, :columns].mean((1, 2)))
+    rois = model.extract_rois(feature_map, inputs['boxes'], inputs['box_present'])
+    visual, picture = model.embed_proposals(rois, inputs, feature_map)
+    assert visual.shape[:3] == (2, 1, 8)
+    embedded = model.bbox_head.visual_embedding(torch.cat([rois[1, :5], pictures[1:]]))
+    mean, var = embedded.mean(0), embedded.var(0, correction=0)
+    expected = (embedded - mean) / (var + 1e-5).sqrt()
+    torch.testing.assert_close(visual[1, 0, :5], expected[:5], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(picture[1], expected[5], atol=1e-5, rtol=1e-4)

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from mmvg.models.detectors import ReIR
-
 
 class Untouchable:
     """Annotations of a training sample."""
@@ -84,7 +82,7 @@ def test_the_fine_regression_moves_the_coarse_offsets_only_on_request(reir, refi
 
     model.bbox_head.match = remember
     losses = model.loss(reir.collate(reir.related_images()), [])
-    for name in ReIR.LOSSES:
+    for name in model.losses:
         grad = torch.autograd.grad(
             losses[f'loss_{name}'], deltas[0], allow_unused=True, retain_graph=True
         )[0]

@@ -286,6 +286,7 @@ def test_parts_that_are_left_out_have_no_parameters():
         'regressor',
         'combine',
         'recon_weight',
+        'fine_conf',
         'fuse',
         'max_over',
         'decoder_rnn',
@@ -296,3 +297,44 @@ def test_unknown_options_are_refused(option):
         build(**{option: 'other'})
     with pytest.raises(ValueError, match='image_bn'):
         build(visual_norm='other')
+
+
+def test_without_a_scorer_the_category_decides():
+    """Attention is the similarity's share; of equal boxes the first is chosen."""
+    head = build(scorer='none', combine='add_log')
+    phrases, visual, similarity, present = make_pairs()
+    similarity[0, 2, 1] = similarity[0, 2, 4] = 2.0
+    found = head.match(phrases, visual, similarity, present)
+    fit = similarity * present
+    shares = fit / fit.sum(-1, keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(found['attention'], shares, atol=1e-5, rtol=0)
+    assert head.select(found, present)[0][0, 2, :2].tolist() == [1, 4]
+    for combine in ('product', 'none'):
+        with pytest.raises(ValueError, match='add_log'):
+            build(scorer='none', combine=combine)
+
+
+def test_the_place_of_a_box_is_told_from_phrase_box_and_picture():
+    head = build(predict_places=True)
+    phrases, visual, *_ = make_pairs()
+    picture = torch.randn(2, DIMS)
+    found = head.predict_places(phrases, visual, picture)
+    layer, out = head.place_predictor.pairs, head.place_predictor.out
+    assert layer.weight.shape == (DIMS // 4, 3 * DIMS) and found.shape == (2, 3, 6, 4)
+    triple = torch.cat([phrases[1, 2], visual[1, 0, 5], picture[1]])
+    expected = out(F.linear(triple, layer.weight, layer.bias).relu())
+    torch.testing.assert_close(found[1, 2, 5], expected)
+
+
+def test_sizes_may_come_from_files(tmp_path):
+    """Ids count from 1, so there is one more than words."""
+    vocabulary, categories = tmp_path / 'vocab.json', tmp_path / 'categories.json'
+    vocabulary.write_text('["a", "man", "dog"]')
+    categories.write_text('{"categories": ["on", "in"], "counts": [5, 4], "parts": "never"}')
+    head = build(vocab_size=str(vocabulary), num_relations=str(categories))
+    assert head.decoder.classifier.out_features == 4
+    assert head.relation_classifier[-1].out_features == 2
+    loss = MODELS.build(dict(type='RelationLoss', class_counts=str(categories)))
+    assert loss.weights.tolist() == [1, 10]
+    with pytest.raises(FileNotFoundError, match='other.json'):
+        build(vocab_size=str(tmp_path / 'other.json'))

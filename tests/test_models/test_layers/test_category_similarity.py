@@ -85,3 +85,15 @@ def test_tables_are_no_part_of_a_checkpoint_and_learn_nothing():
 def test_an_unknown_pool_is_refused():
     with pytest.raises(ValueError, match='mean_cos'):
         build(pool='head_noun')
+
+
+def test_the_best_box_of_a_phrase_may_fit_it_by_one():
+    """A7; a phrase that fits nothing stays so, and empty slots are no phrase's best."""
+    layer = build(norm_max=True)
+    expected = [1, 0, 0.5**0.5 / (1 + 0.5**0.5)]
+    assert run(layer, [[0, 1], [-1, -1]]).flatten().tolist() == pytest.approx([*expected, 0, 0, 0])
+    present = torch.tensor([[False, True, True]])
+    assert run(layer, [[0, 1]], box_present=present)[0, 1:].tolist() == pytest.approx([0, 1])
+    # The threshold of the fallback is for what was not yet divided.
+    both = build(norm_max=True, fallback=0.9)
+    assert run(both, [[0, 1], [0, -1]]).tolist() == [[1, 1, 1], [1, 0, 0]]

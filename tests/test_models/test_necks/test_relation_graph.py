@@ -52,7 +52,7 @@ def plain(neck, visual, attention, edges):
             if neck.variant == 'code':
                 value = neck.gate(node) @ neck.gate(nodes[j]) / math.sqrt(GATE)
                 value = torch.ones(()) if neck.attention == 'uniform' else value
-                if value <= 0:
+                if neck.gate_relu and value <= 0:
                     continue
             else:
                 value = neck.message(node).relu() @ neck.message(nodes[j]).relu()
@@ -62,10 +62,10 @@ def plain(neck, visual, attention, edges):
         shares = torch.stack(likeness).softmax(0) if neighbours else []
         if neck.variant == 'code':
             gathered = sum((s * nodes[j] for s, j in zip(shares, neighbours)), node * 0)
-            context = neck.message(gathered).relu()
+            context = neck.message(gathered).relu() + (node if neck.residual else 0)
         else:
             messages = (s * neck.message(nodes[j]).relu() for s, j in zip(shares, neighbours))
-            context = sum(messages, node)
+            context = sum(messages, node if neck.residual else 0 * node)
         if neck.isolated_zero and not edges[i].any():
             context = context * 0
         result.append(visual[i] + attention[i][:, None] * context)
@@ -74,9 +74,19 @@ def plain(neck, visual, attention, edges):
 
 @pytest.mark.parametrize('variant', ['code', 'paper'])
 @pytest.mark.parametrize('attention', ['learned', 'uniform'])
-@pytest.mark.parametrize('isolated_zero', [True, False])
-def test_a_batch_is_a_loop_over_images_and_phrases(variant, attention, isolated_zero):
-    neck = build(variant=variant, attention=attention, isolated_zero=isolated_zero)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(isolated_zero=True),
+        dict(residual=True),
+        dict(residual=False, gate_relu=False),
+    ],
+    ids=str,
+)
+def test_a_batch_is_a_loop_over_images_and_phrases(variant, attention, options):
+    neck = build(variant=variant, attention=attention, **options)
+    assert neck.residual == options.get('residual', variant == 'paper')
     visual, weights = make_inputs()
     edges = make_edges()
     found = neck(visual, weights, edges)

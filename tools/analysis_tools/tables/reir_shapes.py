@@ -6,12 +6,15 @@ _no_graph = dict(neck=None, loss_relation=None)
 config = 'reir/reir_shapes'
 initial = dict(config='transvg/fcos_shapes', parts=['backbone'])
 columns = {
-    'Acc': 'test/acc@0.5',
-    'mean IoU': 'test/miou',
-    'PointIt': 'test/point_it',
-    'clear alone': 'test/alone/acc@0.5',
+    'Acc': 'test/acc@0.5',  # of the boxes that both stages agree on
+    'coarse': 'test/coarse/acc@0.5',
+    'fine': 'test/fine/acc@0.5',
     'clear in context': 'test/in context/acc@0.5',
+    'Acc@0.7': 'test/acc@0.7',
+    'mean IoU': 'test/miou',
+    'Recall@5': 'test/recall@5',
     'any proposal': 'test/upper_bound@0.5',
+    'any moved one': 'test/upper_bound_refined@0.5',
 }
 rows = {
     'baseline': dict(
@@ -29,4 +32,29 @@ rows = {
     'TSD + VOGN & RC': dict(model=dict(**_no_reg)),
     'full, uniform graph': dict(model=dict(neck=dict(attention='uniform'))),
     'full': dict(),
+    # Without learning: the best box whose category fits.
+    'category only': dict(
+        train_cfg=None,
+        train_dataloader=None,
+        optim_wrapper=None,
+        param_scheduler=None,
+        model=dict(
+            stages=1,
+            bbox_head=dict(
+                scorer='none',
+                combine='add_log',
+                regressor='none',
+                num_relations=0,
+                ranking_dims=0,
+            ),
+            neck=None,
+            loss_recon_coarse=None,
+            loss_recon_fine=None,
+            loss_reg_coarse=None,
+            loss_reg_fine=None,
+            loss_relation=None,
+            loss_rank_coarse=None,
+            loss_rank_fine=None,
+        ),
+    ),
 }

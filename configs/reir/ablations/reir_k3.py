@@ -1,0 +1,4 @@
+# Table 3: 3 candidates per phrase.
+_base_ = '../reir_r101_flickr30k.py'
+
+model = dict(bbox_head=dict(top_k=3))
