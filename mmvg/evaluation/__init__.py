@@ -1,3 +1,3 @@
-from .metrics import GroundingMetric
+from .metrics import GroundingMetric, PhraseGroundingMetric, VideoTubeMetric
 
-__all__ = ['GroundingMetric']
+__all__ = ['GroundingMetric', 'PhraseGroundingMetric', 'VideoTubeMetric']

@@ -7,6 +7,14 @@ from .layers import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403
 from .necks import *  # noqa: F401,F403
 from .phrase_data_preprocessor import PhraseDataPreprocessor
+from .region_extractor import RegionExtractor
+from .task_modules import *  # noqa: F401,F403
 from .teachers import *  # noqa: F401,F403
+from .video_data_preprocessor import VideoDataPreprocessor
 
-__all__ = ['GroundingDataPreprocessor', 'PhraseDataPreprocessor']
+__all__ = [
+    'GroundingDataPreprocessor',
+    'PhraseDataPreprocessor',
+    'RegionExtractor',
+    'VideoDataPreprocessor',
+]

@@ -1,3 +1,6 @@
+from .predicate_vocabulary import PredicateVocabulary
+from .query_graph import Entity, ParsedQuery, QueryRelation
+from .query_parser import QueryParser
 from .relation_categories import RelationCategories, RelationFile
 from .relation_parser import Relation, RuleRelationParser
 from .scene_graph_parser import SceneGraphRelationParser, build_relation_parser
@@ -7,6 +10,11 @@ from .word_table import WordTable, load_word_table
 
 __all__ = [
     'BertTokenizer',
+    'Entity',
+    'ParsedQuery',
+    'PredicateVocabulary',
+    'QueryParser',
+    'QueryRelation',
     'Relation',
     'RelationCategories',
     'RelationFile',

@@ -9,6 +9,13 @@ from .lemmatizer import lemmatize_noun, lemmatize_verb
 _BREAKS = '.,;:!?'
 _PLURALS = frozenset('people men women children geese policemen'.split())
 _LONGEST = max(map(len, lexicon.COMPOUND_PREPOSITIONS))
+_FUNCTION_WORDS = frozenset().union(
+    *(lexicon.PREPOSITIONS, lexicon.AUXILIARIES, lexicon.CONJUNCTIONS, lexicon.DETERMINERS),
+    *(lexicon.RELATIVES, lexicon.SUBORDINATORS, lexicon.ADVERBS, lexicon.PRONOUNS),
+)
+_FIRST_OF_COMPOUNDS = frozenset(
+    words[0] for words in (*lexicon.COMPOUND_PREPOSITIONS, *lexicon.ADVERBIALS)
+)
 # Before these a word that may be a verb or a noun is a noun.
 _OPENS_NOUN = ('DET', 'ADJ')
 
@@ -34,13 +41,15 @@ class Item:
 
     ``kind`` is NP, V (verb), AUX, P (preposition), TO (of an infinitive), AND, SUB (subordinator),
     REL (relative pronoun), POS ('s), ADV, ``,`` or ``.``; ``text`` is the canonical word, ``form``
-    of a verb is ing, ed or finite, ``entity`` of an NP its number among the entities.
+    of a verb is ing, ed or finite, ``entity`` of an NP its number among the entities; ``end`` is one
+    after its last word.
     """
 
     kind: str
     text: str
     form: str = ''
     entity: int = -1
+    end: int = -1
 
 
 @dataclass
@@ -75,7 +84,9 @@ def _ends_noun_phrase(word: str) -> bool:
 
 
 def cut(
-    caption: str, spans: Sequence[tuple[int, int]] | None = None
+    caption: str,
+    spans: Sequence[tuple[int, int]] | None = None,
+    verbs: Container[int] = (),
 ) -> tuple[list[Item], list[Entity]]:
     """Cut a caption into items and entities.
 
@@ -84,12 +95,13 @@ def cut(
         spans (Sequence, optional): First word and one after the last of each phrase. Of phrases that
             overlap, the longest counts and the others are left out. Without spans all entities are
             found by rule.
+        verbs (Container[int]): Words that are known to be finite verbs, whatever they look like.
 
     Raises:
         ValueError: If a span is empty or not within the caption.
     """
     words = caption.lower().split()
-    return _Cutter(_tokens(words, _owners(words, spans or ()))).run(words)
+    return _Cutter(_tokens(words, _owners(words, spans or ())), verbs).run(words)
 
 
 def _owners(words: list[str], spans: Sequence[tuple[int, int]]) -> list[int | None]:
@@ -126,8 +138,9 @@ def _tokens(words: list[str], owners: list[int | None]) -> list[_Token]:
 class _Cutter:
     """One pass over the tokens, from left to right."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], verbs: Container[int]) -> None:
         self.tokens = tokens
+        self.verbs = verbs
         self.items: list[Item] = []
         self.entities: list[Entity] = []
         self.noun: list[tuple[_Token, str]] = []  # an open noun phrase that no span marks
@@ -157,7 +170,7 @@ class _Cutter:
             compound = self._compound(i, known)
             if compound:
                 canonical = known[compound] if kind == 'P' else ' '.join(compound)
-                self._add(kind, canonical)
+                self._add(kind, canonical, end=self.tokens[i + len(compound) - 1].word + 1)
                 return len(compound)
         kind, text, form = self._classify(i)
         if kind in ('DET', 'ADJ', 'NOUN'):
@@ -170,12 +183,14 @@ class _Cutter:
             word = self.tokens[i].word
             self._add_entity(word, word + 1, None, [text])
         else:
-            self._add(kind, text, form)
+            self._add(kind, text, form, self.tokens[i].word + 1)
         return 1
 
     def _classify(self, i: int) -> tuple[str, str, str]:
         word = self.tokens[i].text
         before = self._kind_before()
+        if self.tokens[i].word in self.verbs:
+            return 'V', lemmatize_verb(word), 'finite'
         if word in _BREAKS:
             return ',' if word == ',' else '.', word, ''
         if word == "'s" and before in ('NP', 'NOUN') and self._is_nominal(i + 1):
@@ -195,15 +210,19 @@ class _Cutter:
             return 'TO', word, ''
         if word in lexicon.PREPOSITIONS:
             return 'P', word, ''
-        if word in lexicon.PRONOUNS and before not in _OPENS_NOUN and not self._is_noun(i + 1):
+        alone = word in lexicon.PERSONAL_PRONOUNS or not self._is_noun(i + 1)
+        if word in lexicon.PRONOUNS and before not in _OPENS_NOUN and alone:
             return 'PRON', word, ''
         if word in lexicon.DETERMINERS or word.isdigit():
             return 'DET', word, ''
         form = self._verb_form(i, before)
         if form:
             return 'V', lemmatize_verb(word), form
-        if before not in _OPENS_NOUN and (
-            word in lexicon.ADVERBS or (word.endswith('ly') and len(word) > 4)
+        place = before == 'P' and word in lexicon.SCENES  # 'in outdoors'
+        if (
+            before not in _OPENS_NOUN
+            and not place
+            and (word in lexicon.ADVERBS or (word.endswith('ly') and len(word) > 4))
         ):
             return 'ADV', word, ''
         if word in lexicon.ADJECTIVES:
@@ -213,6 +232,8 @@ class _Cutter:
     def _verb_form(self, i: int, before: str) -> str:
         """``'ing'``, ``'ed'`` or ``'finite'`` if the word is a verb, ``''`` if not."""
         word = self.tokens[i].text
+        if before == 'ADJ' and self._is_whole_phrase() and self._can_end_phrase(i):
+            before = 'NOUN'  # 'a man in red rides', 'the one on the left holding a ball'
         if before in _OPENS_NOUN:
             return ''
         lemma = lemmatize_verb(word)
@@ -228,9 +249,13 @@ class _Cutter:
         past = past or (word in lexicon.IRREGULAR_VERBS and word != lemma and word[-1] != 's')
         if past:
             known = lemma in lexicon.VERBS or word in lexicon.IRREGULAR_VERBS
-            if before in ('P', 'POS', '') or (before in ('AND', ',') and self._is_noun(i + 1)):
+            # 'wearing striped shirts'
+            describes = before in ('AND', ',') or (before == 'V' and self.items[-1].text == 'wear')
+            if before in ('P', 'POS', '') or (describes and self._is_noun(i + 1)):
                 return ''
             if word == 'left' and before not in ('AUX', 'NP'):
+                return ''
+            if word == 'ground' and before != 'AUX':
                 return ''
             return 'ed' if known or after_phrase or before == 'NOUN' else ''
         return 'finite' if self._is_finite(i, before, lemma) else ''
@@ -238,21 +263,59 @@ class _Cutter:
     def _is_finite(self, i: int, before: str, lemma: str) -> bool:
         word = self.tokens[i].text
         known = lemma in lexicon.VERBS
+        singular = word != lemma  # third person: rides
+        follows_verb = any(item.kind in ('V', 'AUX') for item in self.items)
         if before == ',':
-            return known and self._is_marked(i + 1)
+            continues = follows_verb and singular and self._is_preposition(i + 1)
+            return known and (continues or self._is_marked(i + 1))
         if before in ('', 'P', 'POS', '.', 'SUB'):
             return False
-        singular = word != lemma  # third person: rides
         if before == 'NOUN':
-            return known and singular != _is_plural(self.noun[-1][0].text)
+            if self.items and self.items[-1].text == 'in' and self._is_worn(i):
+                return False  # 'in roller skates'
+            agrees = singular != _is_plural(self.noun[-1][0].text)
+            return known and (agrees or self._agrees_with_subject(i, singular))
         if before == 'AND':
-            follows_verb = any(item.kind == 'V' for item in self.items)
             return known and follows_verb and not self._is_noun(i + 1)
         if before == 'NP' and not known:
             # An unknown word behind a phrase, spelled as a third person.
             third_person = word.endswith('s') and not word.endswith('ss')
             return third_person and (self._is_nominal(i + 1) or self._is_preposition(i + 1))
         return known
+
+    def _is_whole_phrase(self) -> bool:
+        """Whether the open phrase may end with its adjective: 'in dark red', 'on the left'."""
+        last, kinds = self.noun[-1][0].text, {kind for _, kind in self.noun}
+        before = self.items[-1].text if self.items and self.items[-1].kind == 'P' else ''
+        if last in lexicon.COLOURS:
+            return before == 'in' and kinds == {'ADJ'}
+        return (
+            last in ('left', 'right') and before in ('on', 'at', 'to') and kinds == {'DET', 'ADJ'}
+        )
+
+    def _can_end_phrase(self, i: int) -> bool:
+        """Whether the word is rather a verb than what the adjective before it describes."""
+        word = self.tokens[i].text
+        if lemmatize_verb(word) not in lexicon.VERBS or lemmatize_noun(word) in lexicon.CLOTHING:
+            return False
+        behind = {lemmatize_noun(token.text) for token in self.tokens[i + 1 : i + 3]}
+        # 'in white running shoes', 'in the blue swimming pool'
+        described = behind & (lexicon.CLOTHING | lexicon.SCENES) and not self._is_marked(i + 1)
+        described = described and not self._is_preposition(i + 1)
+        return word.endswith('s') or (word.endswith('ing') and not described)
+
+    def _is_worn(self, i: int) -> bool:
+        return lemmatize_noun(self.tokens[i].text) in lexicon.CLOTHING
+
+    def _agrees_with_subject(self, i: int, singular: bool) -> bool:
+        """'a man in brown shoes holds a bat', 'a man and a woman dance on ...'."""
+        noun = lemmatize_noun(self.noun[-1][0].text)
+        behind = [item.kind for item in self.items[-2:]] in (['NP', 'P'], ['NP', 'V'])
+        worn = noun in lexicon.CLOTHING
+        fits = behind and (singular or worn) and singular != self.entities[-1].plural
+        joined = [item.kind for item in self.items[-2:]] == ['NP', 'AND']
+        fits = fits or (joined and noun in (lexicon.CLOTHING if singular else lexicon.ANIMATE))
+        return fits and (self._is_marked(i + 1) or self._is_preposition(i + 1))
 
     # --- neighbours
 
@@ -279,11 +342,7 @@ class _Cutter:
         if i >= len(self.tokens) or self.tokens[i].phrase is not None:
             return False
         word = self.tokens[i].text
-        function_words = (
-            *(lexicon.PREPOSITIONS, lexicon.AUXILIARIES, lexicon.CONJUNCTIONS, lexicon.DETERMINERS),
-            *(lexicon.RELATIVES, lexicon.SUBORDINATORS, lexicon.ADVERBS, lexicon.PRONOUNS),
-        )
-        if word in _BREAKS or word == "'s" or any(word in group for group in function_words):
+        if word in _BREAKS or word == "'s" or word in _FUNCTION_WORDS:
             return False
         return not word.endswith(('ing', 'ed', 'ly')) or word in lexicon.NOUNS_IN_ING
 
@@ -306,6 +365,8 @@ class _Cutter:
 
     def _compound(self, i: int, known: Container[tuple[str, ...]]) -> tuple[str, ...]:
         """The longest of the known expressions that begins here, outside the phrases."""
+        if self.tokens[i].text not in _FIRST_OF_COMPOUNDS:
+            return ()
         texts = []
         for token in self.tokens[i : i + _LONGEST]:
             if token.phrase is not None:
@@ -318,9 +379,9 @@ class _Cutter:
 
     # --- output
 
-    def _add(self, kind: str, text: str, form: str = '') -> None:
+    def _add(self, kind: str, text: str, form: str = '', end: int = -1) -> None:
         self._close()
-        self.items.append(Item(kind, text, form))
+        self.items.append(Item(kind, text, form, end=end))
 
     def _close(self) -> None:
         """End the open noun phrase."""
@@ -349,7 +410,7 @@ class _Cutter:
     def _add_entity(self, start: int, end: int, phrase: int | None, words: Sequence[str]) -> None:
         entity = Entity(start, end, phrase, head_word(words), _is_plural(words[-1]))
         self.entities.append(entity)
-        self.items.append(Item('NP', ' '.join(words), entity=len(self.entities) - 1))
+        self.items.append(Item('NP', ' '.join(words), entity=len(self.entities) - 1, end=end))
 
 
 def _is_plural(word: str) -> bool:

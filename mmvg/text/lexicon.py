@@ -21,6 +21,7 @@ DETERMINERS = _words(
 PRONOUNS = _words(
     'it them him itself themselves himself herself he she they each one something someone'
 )
+PERSONAL_PRONOUNS = _words('he she they')
 RELATIVES = _words('that who which whom whose')
 # They open a clause of its own.
 CONJUNCTIONS = _words('and or but & nor')
@@ -36,7 +37,8 @@ ADJECTIVES = _words(
     'colourful empty open happy visible busy dirty clean wet dry snowy sunny grassy sandy rocky '
     'wooden crowded elderly middle-aged asian african-american older younger bearded bald blond '
     'blonde shirtless barefoot naked same different huge tiny beautiful nice cute new modern male '
-    'female metal plastic brick concrete stone left right closest nearest low high'
+    'female metal plastic brick concrete stone left right closest nearest low high cyan khaki '
+    'leftmost rightmost foremost plain fancy transparent pale multi-color wathet'
 )
 PREPOSITIONS = _words(
     'in on at with of by near behind beside besides under over above below between among amongst '
@@ -95,7 +97,8 @@ COMPOUND_PREPOSITIONS = MappingProxyType(
             'into': ('in to',),
             'onto': ('on to',),
             'among': ('amongst',),
-            'toward': ('towards',),
+            'behind': ('behind of',),
+            'toward': ('towards', 'towards to', 'toward to'),
             'near': ('near to',),
             'in the background of': ('in the background of',),
             'at the bottom of': ('at the bottom of', 'on the bottom of'),
@@ -156,7 +159,10 @@ VERBS = _words(
     'watch water wave wear weld wheel whisper whittle wipe work wrap wrestle write yell prohibit '
     'round eye include drape crowd stuff pack top adjoin reflect resemble nuzzle sniff style '
     'feature gear support extend lounge block emerge land drill grin huddle skin dangle sprint '
-    'bluff navigate search mow sweep vacuum bicycle lock pile mop peer squeeze trot'
+    'bluff navigate search mow sweep vacuum bicycle lock pile mop peer squeeze trot caress press '
+    'release shout knock nod salute shave wink whip yawn sneeze clench clasp type unlock '
+    'spit spill scratch rub retreat withdraw stagger switch tear tap rise shrug sigh pause '
+    'comb crash scream remove'
 )
 # Verbs that take no direct object: of 'standing and holding a ball', only one is done to the ball.
 INTRANSITIVE = _words(
@@ -199,12 +205,13 @@ CLOTHING = _words(
     'clothing clothes attire garb apparel wear hat cap helmet beanie bandana scarf tie bowtie '
     'glasses sunglasses goggles glove mitten shoe boot sandal sneaker sock flip-flop swimsuit '
     'bikini wetsuit robe kimono sari apron jersey top tank pajamas hood headscarf turban veil cape '
-    'mask headband wig gear jumper ponytail bun braid mohawk stripe heel belt sleeve visor'
+    'mask headband wig gear jumper ponytail bun braid mohawk stripe heel belt sleeve visor diaper '
+    'slipper earring headphone ring skate'
 )
 # 'a man in red'
 COLOURS = _words(
     'black white red blue green yellow pink purple orange brown gray grey tan denim camouflage '
-    'khaki plaid'
+    'khaki plaid beige silver golden cyan colorful colourful multi-color'
 )
 BODY_PARTS = _words(
     'hair hand arm leg foot head face eye ear nose mouth finger beard mustache back shoulder tail '
@@ -221,7 +228,9 @@ SCENES = _words(
     'square parade lot corner stage background foreground distance middle air sunlight sky night '
     'day event concert festival party competition game race outdoors countryside highway '
     'intersection dock pier track terminal gate theater church museum library hallway lobby factory '
-    'farm barn ground front setting'
+    'farm barn ground front setting home indoors wild seaside zoo cave tent contest kindergarten '
+    'grassland ice lab washroom canteen ballroom showroom playroom hotel clinic stair stream '
+    'hospital'
 )
 INSTRUMENTS = _words(
     'knife fork spoon bat racket racquet camera brush paintbrush stick hose hand finger scissors '
@@ -238,7 +247,7 @@ COLLECTIVES = _words(
     'piece bit host gang kind type sort lots pile dozen'
 )
 NOUNS_IN_ING = _words(
-    'building ceiling clothing evening morning wedding railing string ring king wing thing '
+    'meeting building ceiling clothing evening morning wedding railing string ring king wing thing '
     'something nothing anything everything spring sling awning lightning pudding icing crossing '
     'earring dressing sibling viking painting drawing living parking swing'
 )
@@ -376,5 +385,6 @@ IRREGULAR_NOUNS = MappingProxyType(
         'tennis': 'tennis',
         'canvas': 'canvas',
         'people': 'people',
+        'lens': 'lens',
     }
 )

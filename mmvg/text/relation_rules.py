@@ -4,9 +4,9 @@ It reads a caption once, from left to right.
 
 1. A verb between two entities links its subject to its object: (man, ride, bike). The last
    preposition behind the verb goes with it: (man, sit on, bench).
-2. A preposition before any verb describes the nearest entity, but clothes, parts of the body and
-   what stands behind 'of' pass it on to what they belong to: in 'a man in a red shirt on a bike' it
-   is the man who is on the bike.
+2. A preposition before any verb describes the nearest entity, but clothes, parts of the body, sides
+   ('on the left') and what stands behind 'of' pass it on to what they belong to: in 'a man in a red
+   shirt on a bike' it is the man who is on the bike. Behind 'is' it describes the subject.
 3. A preposition behind the object of a verb says where the subject acts: in 'a man rides a bike on
    the street', (man, on, street). It describes the object if it is 'of'; if it puts clothes on the
    object ('pushing a boy in a green shirt'); if it is 'with', other than with a tool; if it is in,
@@ -27,6 +27,9 @@ from dataclasses import dataclass, field
 
 from . import lexicon
 from .chunks import Entity, Item
+
+# What is said of these is said of whom they belong to.
+_PARTS = lexicon.CLOTHING | lexicon.COLOURS | lexicon.BODY_PARTS | {'left', 'right'}
 
 Link = tuple[int, int, str]  # numbers of subject and object, canonical text
 
@@ -107,8 +110,11 @@ class Linker:
             return self._put_in_front(clause.prepositions.pop(), number)
         elif clause.prepositions:
             text = clause.prepositions[-1]
-            self.links += [(s, number, text) for s in self._described(text, number)]
-            if self._kind(-2, skip_adverbs=True) == 'AUX':
+            stated = self._kind(-2, skip_adverbs=True) == 'AUX'
+            # 'a man with a bag is in front of a car'
+            main = [] if not stated or self._behind_relative_pronoun() else clause.main
+            self.links += [(s, number, text) for s in main or self._described(text, number)]
+            if stated:
                 clause.verb = _Verb(['be'], waiting=False)
         elif before == 'AUX' and clause.main and self.entities[clause.main[0]].phrase is not None:
             number = clause.main[0]  # 'a man is a cook': the same thing
@@ -252,11 +258,15 @@ class Linker:
         return [n for n in self.joined.get(number, [number]) if self._sort(n) == self._sort(number)]
 
     def _auxiliary(self, item: Item) -> None:
-        self.clause.finite |= not self._behind_relative_pronoun()
+        if self._behind_relative_pronoun():
+            return
+        self.clause.finite = True
+        if self.clause.verb and self.clause.verb.waiting:
+            self.clause.verb = None  # 'a man sitting is near a car'
 
     def _behind_relative_pronoun(self) -> bool:
         kinds = [i.kind for i in self.items[: self.position]]
-        while kinds and kinds[-1] in ('AUX', 'ADV'):
+        while kinds and kinds[-1] in ('AUX', 'ADV', 'P'):
             kinds.pop()
         return kinds[-1:] == ['REL'] or self.clause.gap is not None
 
@@ -322,10 +332,10 @@ class Linker:
             number = next((s for s, o, _ in self.links if o == number), None)
 
     def _bearer(self, chain: list[int]) -> int:
-        """The first that is not worn, not a part of a body and not behind 'of'."""
+        """The first that is not worn, no part of a body, no side ('on the left') and not behind 'of'."""
         for number, owner in zip(chain, chain[1:]):
             head = self.entities[number].head
-            part = head in lexicon.CLOTHING | lexicon.COLOURS | lexicon.BODY_PARTS
+            part = head in _PARTS
             content = (owner, number, 'of') in self.links
             if not part and not (content and self.entities[owner].head not in lexicon.PICTURES):
                 return number

@@ -99,6 +99,18 @@ def relations(text, parse=PARSE):
         # several clauses
         ('[a man] sits while holding [a ball]', ['0 hold 1']),
         ('[a man] waits as [a boy] throws [a ball]', ['1 throw 2']),
+        # what has no phrase still ends where its verb begins
+        ('[a man] in red rides [a bike]', ['0 ride 1']),
+        ('[a man] in dark blue holding [a cup]', ['0 hold 1']),
+        ('[a man] in white running shoes holds [a cup]', ['0 hold 1']),
+        ('[the man] on the left pushes [a cart]', ['0 push 1']),
+        ('[a man] in brown shoes holds [a cup]', ['0 hold 1']),
+        ('[men] in striped clothes talk to [a boy]', ['0 talk to 1']),
+        ('[a cup] on the left with [a spoon]', ['0 with 1']),
+        # 'is' states it of the subject
+        ('[a man] with [a bag] is in front of [a car]', ['0 with 1', '0 in front of 2']),
+        ('[a man] near [a dog] that is behind [a car]', ['0 near 1', '1 behind 2']),
+        ('[a man] sitting is near [a car]', ['0 near 1']),
         # phrases that nobody gave
         ('[a dog] on a mat near [a cat]', []),
         ('There are [people] selling [jelly] .', ['0 sell 1']),

@@ -1,4 +1,5 @@
 from .bert import BertEncoder
 from .phrase_rnn import PhraseRNN
+from .text_encoder import FrozenBertEncoder, HashedWordsEncoder
 
-__all__ = ['BertEncoder', 'PhraseRNN']
+__all__ = ['BertEncoder', 'FrozenBertEncoder', 'HashedWordsEncoder', 'PhraseRNN']

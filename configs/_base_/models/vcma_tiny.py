@@ -1,0 +1,33 @@
+# VCMA at a size that learns on a CPU in minutes, for the 64-d features of the detector of fcos_shapes.py.
+num_clips = 16
+model = dict(
+    type='VCMA',
+    data_preprocessor=dict(type='VideoDataPreprocessor'),
+    language_model=dict(type='HashedWordsEncoder', embed_dims=128),
+    # A poor frame would end all paths of the default method.
+    linker=dict(type='TubeLinker', method='hungarian', max_tubes=8),
+    num_clips=num_clips,
+    tube_head=dict(
+        type='VideoTubeHead',
+        text_dims=128,
+        tube_dims=64 + 5,
+        frame_dims=64,
+        predicates=[
+            'approach',
+            'bounce_on',
+            'chase',
+            'cover',
+            'move_away_from',
+            'run_around',
+            'stand_next_to',
+            'swing_under',
+        ],
+        embed_dims=64,
+        relation_dims=64,
+        # Ours: motion of either tube (some predicates differ in nothing else), clips that show the likely
+        # tubes, and a bar on two entities in one tube that says nothing of when.
+        own_motion=True,
+        posterior_clip_tubes=True,
+        same_tube_always=True,
+    ),
+)

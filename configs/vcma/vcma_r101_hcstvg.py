@@ -1,0 +1,22 @@
+_base_ = [
+    '../_base_/datasets/hcstvg.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/vcma_em.py',
+]
+
+epoch = 281  # 4,500 videos in batches of 16.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=32 * epoch, val_interval=epoch)
+custom_hooks = [
+    dict(
+        type='VariationalEMHook',
+        warmup_iters=2 * epoch,
+        e_iters=epoch // 2,
+        m_iters=epoch - epoch // 2,
+        monitor={{_base_.monitor}},
+    )
+]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=epoch, save_best={{_base_.monitor}}),
+    visualization=None,
+)
+log_processor = dict(by_epoch=False)

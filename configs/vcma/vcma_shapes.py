@@ -1,0 +1,26 @@
+# The model and the detections come with the data; see there for the command that makes them.
+_base_ = [
+    '../_base_/datasets/shapes_video.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/vcma_em.py',
+]
+
+warmup, phase = 600, 50
+train_cfg = dict(
+    type='IterBasedTrainLoop', max_iters=warmup + 25 * 2 * phase, val_interval=2 * phase
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+custom_hooks = [
+    dict(
+        type='VariationalEMHook',
+        warmup_iters=warmup,
+        e_iters=phase,
+        m_iters=phase,
+        monitor={{_base_.monitor}},
+    )
+]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=2 * phase, save_best={{_base_.monitor}}),
+    visualization=None,
+)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,51 @@
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+from ...text import PredicateVocabulary
+from ...text.query_parser import QueryParser
+
+
+@TRANSFORMS.register_module()
+class ParseQueries(BaseTransform):
+    """Entities, relations and target of every sentence (VCMA; spec vcma 1.3).
+
+    Required key: queries. Sets ``parsed``, a list of dict(entities [str], relations [(subject, predicate
+    id, object or -1)], target int, meaning str). Sentences of equal ``meaning`` say the same.
+
+    Args:
+        predicates (str | list[str]): File of a :class:`PredicateVocabulary`, or its words.
+    """
+
+    def __init__(self, predicates: str | list[str]) -> None:
+        self.vocabulary = PredicateVocabulary.load(predicates)
+        self.parser = QueryParser()
+        self._known: dict[str, dict] = {}
+
+    def transform(self, results: dict) -> dict:
+        """Set parsed."""
+        results['parsed'] = [self._parse(query) for query in results['queries']]
+        return results
+
+    def _parse(self, query: str) -> dict:
+        if query not in self._known:
+            found = self.parser(query)
+            relations = [
+                (
+                    r.subject,
+                    self.vocabulary.encode(r.predicate),
+                    -1 if r.object is None else r.object,
+                )
+                for r in found.relations
+                if r.kind != 'attr' and r.subject != r.object
+            ]
+            entities = [entity.text for entity in found.entities]
+            self._known[query] = dict(
+                entities=entities,
+                relations=relations,
+                target=found.target,
+                meaning=f'{entities} {relations} {found.target}',
+            )
+        return self._known[query]
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(predicates={len(self.vocabulary)})'

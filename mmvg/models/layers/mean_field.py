@@ -1,0 +1,232 @@
+"""Variational inference of tubes and times from relations (VCMA; spec vcma 1.5 and 1.6).
+
+Latent are the tube of every entity, z_S, and for every clip whether the described event is on, z_T. For Q
+sentences with up to E entities, R relations, K tubes and T clips::
+
+    log p(Z)            chains over the fields ``tubes`` (Q x E x K x C) and ``clips`` (Q x 2 x T, row 1: on)
+    log p(R | Z)^beta   (beta / T) sum_r sum_t  rho[r, z_subject, z_object, t]  if z_T,t = 1, else log_pi0[r];
+                        in both cases plus pairs[r, z_subject, z_object]
+
+C is 1 where an entity keeps its tube (default), or T. All in log space.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from . import potts_chain
+
+
+@dataclass(frozen=True)
+class Potentials:
+    """What p says of the latents of Q sentences.
+
+    Attributes:
+        tubes: Q x E x K x C, logits of z_S; -inf where there is no tube.
+        clips: Q x T, logits of z_T = 1.
+        rho: Q x R x K x (K + 1) x T, log-likelihood of a relation's predicate for the tubes of its
+            subject and object; the last one stands for no object. 0 where there is no relation.
+        log_pi0: Q x R, log-likelihood while the event is off; 0 where there is no relation.
+        subject, object: Q x R, indices of entities; an object of E is none.
+        entity_present, clip_present: Q x E and Q x T bool.
+        weight: Q, beta / T.
+        tube_coupling, clip_coupling: Bonus for equal states of neighbouring clips.
+        pairs: Q x R x K x (K + 1), or None: what holds of two tubes whether the event is on or off.
+        segments: S x T of 0 and 1, or None: z_T is one of these patterns rather than free.
+    """
+
+    tubes: Tensor
+    clips: Tensor
+    rho: Tensor
+    log_pi0: Tensor
+    subject: Tensor
+    object: Tensor
+    entity_present: Tensor
+    clip_present: Tensor
+    weight: Tensor
+    tube_coupling: float = 0.0
+    clip_coupling: float = 0.0
+    pairs: Tensor | None = None
+    segments: Tensor | None = None
+
+    @property
+    def tube_mask(self) -> Tensor:
+        """Q x E x 1 x C: which variables z_S there are."""
+        mask = self.entity_present[:, :, None, None]
+        if self.tubes.shape[-1] > 1:
+            mask = mask & self.clip_present[:, None, None]
+        return mask
+
+    @property
+    def clip_mask(self) -> Tensor:
+        """Q x 1 x T."""
+        return self.clip_present[:, None]
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """A factorised q: ``tubes`` Q x E x K x C, ``clips`` Q x T (probability of on); 0 where absent.
+
+    ``segments`` Q x S is the distribution over patterns that ``clips`` are the marginals of.
+    """
+
+    tubes: Tensor
+    clips: Tensor
+    segments: Tensor | None = None
+
+    def detach(self) -> 'Beliefs':
+        segments = None if self.segments is None else self.segments.detach()
+        return Beliefs(self.tubes.detach(), self.clips.detach(), segments)
+
+
+def prior(p: Potentials) -> Beliefs:
+    """q that ignores relations (and couplings)."""
+    tubes = p.tubes.softmax(2) * p.tube_mask
+    return _with_clips(p, tubes, p.clips)
+
+
+def infer(p: Potentials, start: Beliefs | None = None, sweeps: int = 3) -> Beliefs:
+    """Mean field: ``sweeps`` rounds of coordinate ascent of the ELBO, which never falls (Eq. 1)."""
+    q = start or prior(p)
+    for _ in range(sweeps):
+        q = _with_clips(p, *_sweep(p, q))
+    return q
+
+
+def _sweep(p: Potentials, q: Beliefs) -> tuple[Tensor, Tensor]:
+    """Entities in their order, each given the newest others; then the clips."""
+    tubes = q.tubes
+    by_pair = _over_time(p, q.clips)
+    for entity in range(tubes.shape[1]):
+        field = p.tubes[:, entity] + _message(p, tubes, by_pair, entity)
+        renewed = potts_chain.update(
+            tubes[:, entity], field, p.tube_mask[:, entity], p.tube_coupling
+        )
+        tubes = torch.cat([tubes[:, :entity], renewed.unsqueeze(1), tubes[:, entity + 1 :]], 1)
+    gain = (expected_relation(p, tubes) - p.log_pi0.unsqueeze(-1)).sum(1)
+    field = p.clips + p.weight.unsqueeze(-1) * gain
+    if p.clip_coupling and p.segments is None:
+        on = torch.stack([torch.zeros_like(field), field], 1)
+        states = torch.stack([1 - q.clips, q.clips], 1) * p.clip_mask
+        states = potts_chain.update(states, on, p.clip_mask, p.clip_coupling)
+        field = (states[:, 1] / states[:, 0].clamp(min=1e-30)).clamp(min=1e-30).log()
+    return tubes, field
+
+
+def _with_clips(p: Potentials, tubes: Tensor, field: Tensor) -> Beliefs:
+    if p.segments is None:
+        return Beliefs(tubes, field.sigmoid() * p.clip_present)
+    segments = segment_logits(p, field).softmax(-1)
+    return Beliefs(tubes, segments @ p.segments, segments)
+
+
+def segment_logits(p: Potentials, field: Tensor) -> Tensor:
+    """Q x S, the sum of a field over the clips of each pattern; -inf where it needs absent clips."""
+    absent = (~p.clip_present).to(field.dtype) @ p.segments.T > 0
+    return (field.masked_fill(~p.clip_present, 0) @ p.segments.T).masked_fill(absent, -torch.inf)
+
+
+def _over_time(p: Potentials, clips: Tensor) -> Tensor:
+    """Q x R x K x (K + 1) x C: what speaks for each pair of tubes."""
+    weight = p.weight.unsqueeze(-1)
+    gain = p.rho * (clips * weight)[:, None, None, None]
+    if p.pairs is not None:
+        gain = gain + p.pairs.unsqueeze(-1) * (p.clip_present * weight)[:, None, None, None]
+    return gain.sum(-1, keepdim=True) if p.tubes.shape[-1] == 1 else gain
+
+
+def _message(p: Potentials, tubes: Tensor, by_pair: Tensor, entity: int) -> Tensor:
+    """Q x K x C: evidence for the tubes of one entity from all relations that it is part of."""
+    as_subject = (p.subject == entity)[:, :, None, None]
+    as_object = (p.object == entity)[:, :, None, None]
+    of_object, of_subject = _objects(p, tubes), _subjects(p, tubes)
+    forward = torch.einsum('qrklc,qrlc->qrkc', by_pair, of_object)
+    backward = torch.einsum('qrklc,qrkc->qrlc', by_pair, of_subject)[:, :, :-1]
+    return (forward * as_subject + backward * as_object).sum(1)
+
+
+def _subjects(p: Potentials, tubes: Tensor) -> Tensor:
+    """Q x R x K x C."""
+    index = p.subject[:, :, None, None].expand(-1, -1, *tubes.shape[2:])
+    return tubes.gather(1, index)
+
+
+def _objects(p: Potentials, tubes: Tensor) -> Tensor:
+    """Q x R x (K + 1) x C; that of a relation without object is certain to be the last."""
+    count, _, width, clips = tubes.shape
+    nothing = tubes.new_zeros(count, 1, width + 1, clips)
+    nothing[:, :, -1] = 1
+    known = torch.cat([tubes, tubes.new_zeros(count, tubes.shape[1], 1, clips)], 2)
+    index = p.object[:, :, None, None].expand(-1, -1, width + 1, clips)
+    return torch.cat([known, nothing], 1).gather(1, index)
+
+
+def expected_relation(p: Potentials, tubes: Tensor) -> Tensor:
+    """Q x R x T: E_q of rho over the tubes of subject and object."""
+    return _over_pairs(p, tubes, p.rho)
+
+
+def _over_pairs(p: Potentials, tubes: Tensor, values: Tensor) -> Tensor:
+    """Q x R x K x (K + 1) x T -> Q x R x T, the mean under q; all of T alike may be given once."""
+    subjects, objects = _subjects(p, tubes), _objects(p, tubes)
+    if tubes.shape[-1] == 1:
+        both = (subjects.unsqueeze(3) * objects.unsqueeze(2)).squeeze(-1)
+        return torch.einsum('qrklt,qrkl->qrt', values, both)
+    values = values.expand(*values.shape[:-1], tubes.shape[-1])
+    return torch.einsum('qrklt,qrkt,qrlt->qrt', values, subjects, objects)
+
+
+def expected_log_prior(p: Potentials, q: Beliefs) -> tuple[Tensor, Tensor]:
+    """E_q of log p(z_S) and of log p(z_T), Q each; gradients of Eq. 1.7 of the spec."""
+    shape = p.tube_mask
+    tubes = potts_chain.expected_energy(q.tubes, p.tubes, p.tube_coupling)
+    # Absent entities have a field like any other, but no variable.
+    tubes = tubes - potts_chain.log_partition(p.tubes, shape, p.tube_coupling)
+    tubes = (tubes * p.entity_present).sum(1)
+    if p.segments is not None:
+        logits = segment_logits(p, p.clips)
+        mean = potts_chain.expected_energy(q.segments.unsqueeze(-1), logits.unsqueeze(-1))
+        return tubes, mean - logits.logsumexp(-1)
+    field = torch.stack([torch.zeros_like(p.clips), p.clips], 1)
+    states = torch.stack([1 - q.clips, q.clips], 1) * p.clip_mask
+    clips = potts_chain.expected_energy(states, field, p.clip_coupling)
+    return tubes, clips - potts_chain.log_partition(field, p.clip_mask, p.clip_coupling)
+
+
+def expected_log_relations(p: Potentials, q: Beliefs) -> Tensor:
+    """beta * E_q of log p(R | Z), Q."""
+    on = expected_relation(p, q.tubes)
+    clips = q.clips.unsqueeze(1)
+    off = (p.clip_present.unsqueeze(1).to(clips) - clips) * p.log_pi0.unsqueeze(-1)
+    total = clips * on + off
+    if p.pairs is not None:
+        always = _over_pairs(p, q.tubes, p.pairs.unsqueeze(-1))
+        total = total + always * p.clip_present.unsqueeze(1)
+    return p.weight * total.sum((1, 2))
+
+
+def entropy(p: Potentials, q: Beliefs) -> Tensor:
+    """Of all latents under q, Q."""
+    tubes = potts_chain.entropy(q.tubes).sum(1)
+    if q.segments is not None:
+        return tubes + potts_chain.entropy(q.segments.unsqueeze(-1))
+    states = torch.stack([1 - q.clips, q.clips], 1) * p.clip_mask
+    return tubes + potts_chain.entropy(states)
+
+
+def elbo(p: Potentials, q: Beliefs) -> Tensor:
+    """The lower bound O(q) of log p(R), Q (Eq. 2 and 3)."""
+    return sum(expected_log_prior(p, q)) + entropy(p, q) + expected_log_relations(p, q)
+
+
+def all_segments(clips: int, device: torch.device | None = None) -> Tensor:
+    """T (T + 1) / 2 x T: every contiguous run of clips."""
+    steps = torch.arange(clips, device=device)
+    first, last = torch.triu_indices(clips, clips, device=device)
+    return ((steps >= first[:, None]) & (steps <= last[:, None])).float()
+
+
+def without_relations(p: Potentials) -> Potentials:
+    """The same with beta = 0."""
+    return replace(p, weight=torch.zeros_like(p.weight))

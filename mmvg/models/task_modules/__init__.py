@@ -1,0 +1,3 @@
+from .tube_linker import TubeLinker
+
+__all__ = ['TubeLinker']
