@@ -178,7 +178,7 @@ def _collate_phrases(samples: list[DetDataSample]) -> dict[str, Tensor]:
         for name, filling in (('phrase_ids', 0), ('target_ids', 0), ('word_ids', -1))
     }
     spans = _pad_phrases([s.query_spans for s in samples], (*shape[:2], 2), 0)
-    words = max(len(s.caption_ids) for s in samples)
+    words = max(1, *(len(s.caption_ids) for s in samples))  # there may be no word
     captions = torch.tensor([s.caption_ids + [0] * (words - len(s.caption_ids)) for s in samples])
     return dict(
         result,

@@ -433,8 +433,9 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _best(boxes: Tensor, ranking: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest ranked box of each phrase, B x N x 4, and how high; 0 of an image without boxes."""
+    """The highest ranked box of each phrase, B x N x 4, and how high; all 0 in an image without boxes."""
     ranking = ranking.masked_fill(~present, -torch.inf)
     index = ranking.argmax(-1, keepdim=True)
-    scores = ranking.gather(2, index).squeeze(2)
-    return _pick(boxes, index).squeeze(2), scores.masked_fill(scores == -torch.inf, 0)
+    there = present.gather(2, index)
+    scores = ranking.gather(2, index).masked_fill(~there, 0)
+    return (_pick(boxes, index) * there.unsqueeze(-1)).squeeze(2), scores.squeeze(2)

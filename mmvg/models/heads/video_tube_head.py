@@ -46,6 +46,8 @@ class VideoTubeHead(BaseModule):
         tied (bool): An entity keeps its tube; otherwise one per clip, with ``tube_coupling``.
         temporal (str): Clips are ``'free'`` (with ``clip_coupling``), or the event is one
             contiguous ``'segment'``.
+        event_share (float, optional): Posterior regularisation, ours: mean field keeps so many of the clips
+            on, so that relations decide which ones. Without it all, or none, soon are.
         posterior_clip_tubes, own_motion (bool): See :class:`PosteriorNet` and :class:`RelationNet`.
     """
 
@@ -73,6 +75,7 @@ class VideoTubeHead(BaseModule):
         tube_coupling: float = 0.0,
         temporal: str = 'free',
         clip_coupling: float = 0.0,
+        event_share: float | None = None,
         posterior_clip_tubes: bool = False,
         own_motion: bool = False,
         init_cfg: dict | None = None,
@@ -88,6 +91,8 @@ class VideoTubeHead(BaseModule):
             if value not in known:
                 raise ValueError(f'{name} must be one of {known}, not {value!r}')
         frequency = PredicateVocabulary.load(predicates).prior()
+        if event_share is not None and (temporal != 'free' or clip_coupling):
+            raise ValueError("event_share needs temporal='free' and clip_coupling=0")
         shared = dict(embed_dims=embed_dims, num_heads=num_heads, tau=tau, tied=tied)
         self.prior = PriorNet(text_dims, tube_dims, frame_dims, **shared)
         self.relation = RelationNet(len(frequency), tube_dims, relation_dims, own_motion)
@@ -104,11 +109,8 @@ class VideoTubeHead(BaseModule):
         self.sweeps, self.test_sweeps, self.e_start = sweeps, test_sweeps, e_start
         self.kl, self.m_source, self.mil_weight = kl, m_source, mil_weight
         self.same_tube, self.same_tube_always = same_tube, same_tube_always
-        self.tube_coupling, self.temporal, self.clip_coupling = (
-            tube_coupling,
-            temporal,
-            clip_coupling,
-        )
+        self.tube_coupling, self.clip_coupling = tube_coupling, clip_coupling
+        self.temporal, self.event_share = temporal, event_share
 
     # --- what the two networks say
 
@@ -133,6 +135,7 @@ class VideoTubeHead(BaseModule):
             tube_coupling=self.tube_coupling,
             clip_coupling=self.clip_coupling,
             segments=self._segments(steps, clips.device),
+            event_share=self.event_share,
         )
 
     def _relation_scores(self, text: dict, video: dict) -> tuple[Tensor, Tensor | None]:
@@ -154,7 +157,8 @@ class VideoTubeHead(BaseModule):
     def amortised(self, text: dict, video: dict, p: Potentials) -> tuple[Potentials, Beliefs]:
         """q_phi: its logits in place of the prior's, and its probabilities."""
         tubes, clips = self.posterior(text, video)
-        own = replace(p, tubes=tubes, clips=clips, tube_coupling=0.0, clip_coupling=0.0)
+        free = dict(tube_coupling=0.0, clip_coupling=0.0, event_share=None)
+        own = replace(p, tubes=tubes, clips=clips, **free)
         return own, mean_field.prior(own)
 
     def _segments(self, steps: int, device: torch.device) -> Tensor | None:

@@ -10,6 +10,7 @@ sentences with up to E entities, R relations, K tubes and T clips::
 C is 1 where an entity keeps its tube (default), or T. All in log space.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +35,7 @@ class Potentials:
         tube_coupling, clip_coupling: Bonus for equal states of neighbouring clips.
         pairs: Q x R x K x (K + 1), or None: what holds of two tubes whether the event is on or off.
         segments: S x T of 0 and 1, or None: z_T is one of these patterns rather than free.
+        event_share: Of its clips a sentence's q has so many on, or None: no constraint.
     """
 
     tubes: Tensor
@@ -49,6 +51,7 @@ class Potentials:
     clip_coupling: float = 0.0
     pairs: Tensor | None = None
     segments: Tensor | None = None
+    event_share: float | None = None
 
     @property
     def tube_mask(self) -> Tensor:
@@ -115,10 +118,25 @@ def _sweep(p: Potentials, q: Beliefs) -> tuple[Tensor, Tensor]:
 
 
 def _with_clips(p: Potentials, tubes: Tensor, field: Tensor) -> Beliefs:
+    if p.event_share is not None:
+        field = field + _multiplier(field, p.clip_present, p.event_share)
     if p.segments is None:
         return Beliefs(tubes, field.sigmoid() * p.clip_present)
     segments = segment_logits(p, field).softmax(-1)
     return Beliefs(tubes, segments @ p.segments, segments)
+
+
+def _multiplier(field: Tensor, present: Tensor, share: float) -> Tensor:
+    """Q x 1, what added to the field makes ``share`` of the clips on: the Lagrange multiplier of that."""
+    wanted = share * present.sum(-1, keepdim=True)
+    reach = math.log(share / (1 - share))
+    low = reach - field.masked_fill(~present, -torch.inf).amax(-1, keepdim=True)
+    high = reach - field.masked_fill(~present, torch.inf).amin(-1, keepdim=True)
+    for _ in range(40):
+        middle = (low + high) / 2
+        enough = ((field + middle).sigmoid() * present).sum(-1, keepdim=True) > wanted
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return (low + high) / 2
 
 
 def segment_logits(p: Potentials, field: Tensor) -> Tensor:

@@ -322,6 +322,18 @@ def test_without_relations_it_is_the_prior():
     near(mean_field.elbo(p, found), [0.0, 0.0], 1e-9)
 
 
+def test_a_share_of_the_clips_can_be_fixed():
+    p = mean_field.replace(random_problem(9), event_share=0.4)
+    bounds = []
+    for sweeps in range(6):
+        q = mean_field.infer(p, sweeps=sweeps)
+        assert_close(q.clips.sum(1), 0.4 * p.clip_present.sum(1).double())
+        bounds.append(mean_field.elbo(p, q))
+    assert all((b >= a - 1e-9).all() for a, b in itertools.pairwise(bounds))
+    free = mean_field.infer(mean_field.replace(p, event_share=None), sweeps=5)
+    assert (mean_field.elbo(p, free) >= bounds[-1]).all()
+
+
 def test_order_of_tubes_does_not_matter():
     p = random_problem(5)
     order = torch.tensor([2, 0, 3, 1])
