@@ -171,7 +171,7 @@ def test_every_config_learns_and_answers(path):
         batch = read_batch(model, cfg.train_dataloader, True)
         assert not any(len(s.gt_instances) for s in batch['data_samples'])
         for iteration in (0, cfg.model.refine_start + 1):
-            model.iteration.fill_(iteration)
+            model.set_iteration(iteration)
             model.zero_grad()
             losses = model(**batch, mode='loss')
             assert set(losses) == {f'loss_{k}' for k in model.losses}
@@ -182,9 +182,11 @@ def test_every_config_learns_and_answers(path):
             idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
             assert not idle
             wrapper.optimizer.step()
-    batch = read_batch(model, cfg.test_dataloader, False)
+    batch, looked = read_batch(model, cfg.test_dataloader, False), []
+    model.backbone.register_forward_hook(lambda *_: looked.append(1))
     answers = model.eval()(**batch, mode='predict')
     assert len(answers) == 2
+    assert len(looked) == ('argmax' not in path.stem)
     for answer in answers:
         assert answer.pred_instances.bboxes.shape == (len(answer.queries), 4)
     metric = METRICS.build(cfg.test_evaluator)
@@ -324,7 +326,7 @@ NO_REG = {'loss_reg_coarse': None, 'loss_reg_fine': None, 'bbox_head.regressor':
 ONE_STAGE = {**NO_GRAPH, **NO_REG, 'stages': 1, 'loss_recon_fine': None, 'loss_rank_fine': None}
 UNTRAINED = 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'
 CHANGES = {  # spec 6.1 and 6.2
-    'baseline': ONE_STAGE,
+    'baseline': {**ONE_STAGE, 'optim_wrapper.optimizer.lr': 5e-4},
     'tsd': {**NO_GRAPH, **NO_REG},
     'tsd_str_noq': {**NO_GRAPH, 'bbox_head.regressor': 'visual'},
     'tsd_str': NO_GRAPH,
@@ -384,7 +386,8 @@ def test_profile_of_the_release():
         loss = losses[f'reg_{stage}']
         assert (loss.score_gap, loss.norm, loss.include_self) == (0.1, 'candidates', False)
         assert losses[f'rank_{stage}'].mode == 'softmax_hinge'
-    assert not losses['reg_fine'].detach_boxes and losses['relation'].mode == 'bce'
+    assert not losses['reg_fine'].detach_boxes
+    assert (losses['relation'].mode, losses['relation'].norm) == ('bce', 'mean')
     assert losses['relation'].weights.max() == 10
     assert (model.refine_start, model.reg_loss_start, model.min_box_size) == (7500, 0, 0)
     assert model.neck.variant == 'code' and not model.neck.isolated_zero
@@ -404,7 +407,8 @@ def test_profile_of_the_paper():
         assert (loss.score_gap, loss.norm, loss.include_self) == (0, 'phrase_sum', True)
         assert losses[f'recon_{stage}'].norm == 'phrase_sum'
         assert (losses[f'rank_{stage}'].mode, losses[f'rank_{stage}'].group_size) == ('hinge', None)
-    assert losses['relation'].mode == 'ce' and set(losses['relation'].weights.tolist()) == {1}
+    relation = losses['relation']
+    assert (relation.mode, relation.norm) == ('ce', 'sum') and set(relation.weights.tolist()) == {1}
 
 
 def test_shapes_argmax_leaves_the_choice_to_the_category():
@@ -413,6 +417,22 @@ def test_shapes_argmax_leaves_the_choice_to_the_category():
         **ONE_STAGE,
         **{k: CHANGES['argmax'][k] for k in CHANGES['argmax'] if k != 'load_from'},
     }
+
+
+def test_rows_of_the_table_have_parameters_without_gradient():
+    """DDP has to be told; one row is the config that leaves the choice to the category."""
+    table = Config.fromfile(ROOT / 'tools/analysis_tools/tables/reir_shapes.py')
+    assert table.common == dict(find_unused_parameters=True)
+    cfg, argmax = (Config.fromfile(REIR / f'reir_shapes{n}.py') for n in ('', '_argmax'))
+    cfg.merge_from_dict(table.rows['category only'].to_dict())
+    assert cfg.model == argmax.model and cfg.train_cfg is argmax.train_cfg is None
+    for row in ('baseline', 'TSD'):
+        cfg = Config.fromfile(REIR / 'reir_shapes.py')
+        cfg.merge_from_dict(table.rows[row].to_dict())
+        model = MODELS.build(cfg.model)
+        assert not any('reg' in name or name == 'relation' for name in model.losses)
+        head = model.bbox_head
+        assert head.regressor is not None and head.relation_classifier is not None
 
 
 def test_the_category_alone_is_evaluated_without_a_checkpoint(tmp_path):

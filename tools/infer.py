@@ -1,4 +1,4 @@
-"""Find the boxes of texts in pictures: annotated pictures and predictions.json in --out-dir.
+"""Find what texts mean in pictures or videos: annotated ones and predictions.json in --out-dir.
 
 One picture takes all texts, several pictures take one text each or one for all:
     python tools/infer.py CONFIG CKPT --images street.jpg --texts "the red car" "man on the left"
@@ -6,15 +6,27 @@ ReIR finds every phrase of a text among the boxes of a detector (by default thos
 proposal file); phrases are those in brackets, or found by rule:
     python tools/infer.py CONFIG CKPT --images street.jpg --texts "[a man] next to [a red car]" \\
         --detector faster-rcnn_r50_fpn_1x_coco faster_rcnn_r50.pth
+VCMA finds when and where something is in a video, among the tubes of the detector that it was trained
+with: per sentence a clip, a sheet of key frames, and the tube in predictions.json:
+    python tools/infer.py CONFIG CKPT --videos dogs.mp4 --texts "a dog runs after a ball" \\
+        --detector faster-rcnn_r101_fpn_2x_coco faster_rcnn_r101.pth
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
-from mmvg.apis import GroundingInferencer, concise_errors, load_config
+from mmvg.apis import (
+    GroundingInferencer,
+    VideoGroundingInferencer,
+    check_together,
+    concise_errors,
+    load_config,
+)
+from mmvg.apis.video_grounding_inferencer import is_video_model
+from mmvg.datasets.video_file import import_av
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +35,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--images', nargs='+', required=True, help='picture files, or one folder')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', nargs='+', metavar='FILE', help='picture files, or one folder')
+    source.add_argument(
+        '--videos',
+        nargs='+',
+        metavar='FILE',
+        help='video files, or folders with one picture per frame',
+    )
     parser.add_argument(
         '--texts', nargs='+', required=True, help='queries or captions, each in quotes'
     )
@@ -31,11 +50,13 @@ def parse_args() -> argparse.Namespace:
         '--detector',
         nargs=2,
         metavar=('CONFIG', 'CKPT'),
-        help="where ReIR has boxes from: config file or name of one of mmdet's, and its weights",
+        help="where ReIR and VCMA have boxes from: config file or name of one of mmdet's, and its "
+        'weights',
     )
     parser.add_argument('--out-dir', default='outputs', help='default: %(default)s')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
     parser.add_argument('--batch-size', type=int, default=1, help='pictures per forward pass')
+    parser.add_argument('--fps', type=float, help='frames per second of folders of frames')
     parser.add_argument('--show', action='store_true', help='open each picture in a window')
     parser.add_argument(
         '--cfg-options',
@@ -47,10 +68,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def ground_images(args: argparse.Namespace, cfg: Config) -> None:
+    """Write annotated pictures and predictions.json."""
     with concise_errors():
-        cfg = load_config(args.config, args.cfg_options)
+        if is_video_model(cfg):
+            raise ValueError(f'{args.config} is of a model of videos; give --videos')
         inferencer = GroundingInferencer(cfg, args.checkpoint, args.device, args.detector)
         images = args.images[0] if len(args.images) == 1 else args.images
         result = inferencer(images, args.texts, args.batch_size, args.out_dir, args.show)
@@ -63,6 +85,28 @@ def main() -> None:
         json.dumps(result['predictions'], indent=1, ensure_ascii=False), encoding='utf-8'
     )
     print(f'pictures and predictions.json are in {args.out_dir}')
+
+
+def ground_videos(args: argparse.Namespace, cfg: Config) -> None:
+    """Write annotated clips, sheets of key frames and predictions.json."""
+    with concise_errors():
+        check_together([import_av])
+        inferencer = VideoGroundingInferencer(cfg, args.checkpoint, args.device, args.detector)
+        result = inferencer(args.videos, args.texts, args.out_dir, args.fps)
+    for prediction in result['predictions']:
+        (begin, end), box = prediction['span_seconds'], prediction['bboxes'][0]
+        print(
+            f'{prediction["video"]}: {prediction["query"]!r} -> {begin:.1f} to {end:.1f} s, at first '
+            f'{box}: {prediction["clip"]}'
+        )
+    print(f'clips, key frames and predictions.json are in {args.out_dir}')
+
+
+def main() -> None:
+    args = parse_args()
+    with concise_errors():
+        cfg = load_config(args.config, args.cfg_options)
+    (ground_images if args.images else ground_videos)(args, cfg)
 
 
 if __name__ == '__main__':

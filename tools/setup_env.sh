@@ -64,9 +64,9 @@ mmvg_install() {
   # The constraints keep the resolver from exchanging this build of torch for another.
   mmvg_torch_pins >"$VENV/mmvg-constraints.txt" ||
     mmvg_fail "torch or torchvision cannot be imported by $VENV/bin/python"
-  echo "mmvg set-up: installing mmvg[$FAMILY,clip,test]"
-  "${pip[@]}" -c "$VENV/mmvg-constraints.txt" -e ".[$FAMILY,clip,test]" ||
-    mmvg_fail "could not install mmvg[$FAMILY,clip,test]; run the command again to go on"
+  echo "mmvg set-up: installing mmvg[$FAMILY,clip,video,test]"
+  "${pip[@]}" -c "$VENV/mmvg-constraints.txt" -e ".[$FAMILY,clip,video,test]" ||
+    mmvg_fail "could not install mmvg[$FAMILY,clip,video,test]; run the command again to go on"
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1

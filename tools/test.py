@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmvg.apis import (
     check_checkpoint_path,
+    check_files,
     concise_errors,
     load_config,
     load_weights,
@@ -122,6 +123,7 @@ def main() -> None:
             draw_pictures(cfg, args)
         if args.tta:
             augment_at_test_time(cfg)
+        check_files(cfg, ('test',))
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         _ = runner.test_loop  # builds the data set: bad data is reported here

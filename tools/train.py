@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmvg.apis import (
+    check_files,
     check_first_picture,
     check_initial_weights,
     check_together,
@@ -107,6 +108,8 @@ def main() -> None:
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         apply_flags(cfg, args)
+        # Before the model, whose sizes may depend on files.
+        check_files(cfg, ('train', 'val') if cfg.get('val_cfg') else ('train',))
         set_up_distribution(cfg, args.launcher)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         check_together(start_up_checks(runner, cfg))

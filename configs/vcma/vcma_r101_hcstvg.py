@@ -17,6 +17,5 @@ custom_hooks = [
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=epoch, save_best={{_base_.monitor}}),
-    visualization=None,
 )
 log_processor = dict(by_epoch=False)

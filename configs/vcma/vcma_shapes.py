@@ -17,10 +17,10 @@ custom_hooks = [
         e_iters=phase,
         m_iters=phase,
         monitor={{_base_.monitor}},
+        ramp_rounds=6,  # beta is large: relations must be learned before they decide
     )
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=2 * phase, save_best={{_base_.monitor}}),
-    visualization=None,
 )
 log_processor = dict(by_epoch=False)

@@ -6,6 +6,7 @@ from .checkpoint import (
     read_checkpoint,
 )
 from .grounding_inferencer import GroundingInferencer
+from .recipe_files import check_files
 from .start_up import (
     check_first_picture,
     check_together,
@@ -14,11 +15,14 @@ from .start_up import (
     set_up_distribution,
     start_from,
 )
+from .video_grounding_inferencer import VideoGroundingInferencer
 
 __all__ = [
     'BoxDetector',
     'GroundingInferencer',
+    'VideoGroundingInferencer',
     'check_checkpoint_path',
+    'check_files',
     'check_first_picture',
     'check_initial_weights',
     'check_together',

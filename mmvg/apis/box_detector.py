@@ -16,8 +16,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 
+from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.models.region_extractor import let_boxes_through
 from mmvg.text.chunks import head_word
+from mmvg.text.word_table import category_name
 
 from .checkpoint import load_weights, read_checkpoint
 from .start_up import find_config, load_config
@@ -114,8 +116,8 @@ def match_categories(
             f'the detector has {len(classes)} classes, the model {num_categories} categories without '
             'names; give CategorySimilarity a table with names, or names'
         )
-    known = {name.split(',')[0].strip().lower(): i for i, name in reversed([*enumerate(names)])}
-    wanted = [name.split(',')[0].strip().lower() for name in classes]
+    known = {category_name(name): i for i, name in reversed([*enumerate(names)])}
+    wanted = [category_name(name) for name in classes]
     found = [known.get(w, known.get(head_word(w.split() or ['']), -1)) for w in wanted]
     lost = [name for name, category in zip(classes, found, strict=True) if category < 0]
     if len(lost) == len(classes):
@@ -131,6 +133,35 @@ def match_categories(
             logging.WARNING,
         )
     return found
+
+
+def check_classes(
+    file: ProposalFile, names: Sequence[str] | None, num_categories: int, owner: str
+) -> None:
+    """Raise ValueError unless labels of a proposal file mean categories of the model.
+
+    A file that does not name its classes passes; LoadBoxProposals compares its labels with their number.
+
+    Args:
+        file (ProposalFile): Boxes whose labels are taken as they are.
+        names (Sequence[str], optional): Names of the model's categories.
+        num_categories (int): Their number.
+        owner (str): Where they are from, for the message.
+    """
+    classes = [category_name(name) for name in file.meta.get('classes') or ()]
+    known = classes[:num_categories] if names is None else [category_name(n) for n in names]
+    if not classes or (classes == known and len(classes) == num_categories):
+        return
+    problem = f'has {len(classes)} classes, but {owner} has {num_categories} categories'
+    pairs = [(i, *pair) for i, pair in enumerate(zip(classes, known)) if pair[0] != pair[1]]
+    if pairs:
+        label, ours, theirs = pairs[0]
+        problem = f'calls label {label} {ours!r}, but {owner} has {theirs!r} there'
+    raise ValueError(
+        f'{file.KIND} {file.path} {problem}; make the word table from the class names of this file '
+        f'(tools/misc/build_reir_text.py --categories {file.path}), or the file with the detector '
+        'whose categories the model has'
+    )
 
 
 def _build(cfg: Config, checkpoint: str) -> torch.nn.Module:

@@ -8,7 +8,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.structures import InstanceData
 from torch import nn
 
-from .box_detector import BoxDetector, match_categories
+from .box_detector import BoxDetector, check_classes, match_categories
 
 _HINT = 'let a detector find boxes: --detector CONFIG CHECKPOINT, in Python detector=(config, checkpoint)'
 
@@ -45,7 +45,11 @@ def build_box_source(
         return _DetectedBoxes(step, model, *detector, device)
     if not step.get('proposal_file'):
         raise ValueError(f'this model chooses among the boxes of a detector, and has none; {_HINT}')
-    return _BoxSource(step)
+    source = _BoxSource(step)
+    known = getattr(model, 'category_similarity', None)
+    if known is not None:
+        check_classes(source.load.file, known.names, known.cosines.shape[1], 'the model')
+    return source
 
 
 class _BoxSource:

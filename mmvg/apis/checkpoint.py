@@ -19,13 +19,18 @@ _OPTIONAL = re.compile(
 )
 # What grounding adds to the backbone and neck of a detector.
 _GROUNDING = re.compile(r'^(backbone|neck)\.gates\.')
-_CONVERT = 'convert an official checkpoint with tools/model_converters/transvg.py or qrnet.py'
-# DETR and the original Swin, which share a few names with ours, and their grounders.
-_UNCONVERTED = re.compile(r'(backbone\.0\.body|backbone\.layers\.\d+\.blocks|visumodel)\.')
+_CONVERT = (
+    'convert an official checkpoint with tools/model_converters/transvg.py or qrnet.py, a bottom-up '
+    'detector with bottom_up.py'
+)
+# DETR and the original Swin, which share a few names with ours, and their grounders; bottom-up attention.
+_UNCONVERTED = re.compile(
+    r'(backbone\.0\.body|backbone\.layers\.\d+\.blocks|visumodel|RCNN_(base|top))\.'
+)
 _INITIAL = (
-    'convert a detector with tools/model_converters/detr.py (for TransVG) or swin_mask_rcnn.py '
-    "(for QRNet) and give its path as load_from; the README in the config's folder says where to "
-    'get one. load_from=None trains without'
+    'convert a detector with tools/model_converters/detr.py (for TransVG), swin_mask_rcnn.py (for '
+    "QRNet) or bottom_up.py (for ReIR) and give its path as load_from; the README in the config's "
+    'folder says where to get one. load_from=None trains without'
 )
 
 
@@ -83,7 +88,8 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, has unconverted names, tensors of another shape, a part of
-            the backbone only, or nothing that fits the model.
+            the backbone or of another frozen part only, or nothing that fits the model; or if it lacks
+            a frozen part, which training would leave at random, and which loads nothing itself.
     """
     if not path:
         print_log(
@@ -93,30 +99,64 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
             logging.WARNING,
         )
         return
-    if not _exists(path):
-        raise FileNotFoundError(f'load_from: {path} does not exist; {_INITIAL}')
+    check_initial_path(path)
     state, _ = read_checkpoint(path, mmap=True)
-    expected = {k: v for k, v in _unwrap(model).state_dict().items() if not _OPTIONAL.search(k)}
+    model = _unwrap(model)
+    expected = {k: v for k, v in model.state_dict().items() if not _OPTIONAL.search(k)}
     fitting = [k for k, v in expected.items() if k in state and state[k].shape == v.shape]
     foreign = [name for name in state if _UNCONVERTED.match(name) and name not in expected]
     if foreign or not fitting:
         found = ', '.join((foreign or list(state))[:3]) or 'no tensors that mmengine would load'
         raise ValueError(f'load_from: {path} was not made for mmvg: it has {found}; {_INITIAL}')
-    # A head may be of another kind, but half a backbone is a mistake.
-    parts = {k: v for k, v in expected.items() if not _GROUNDING.search(k)}
-    visual = {k: v for k, v in parts.items() if k.startswith(('backbone.', 'neck.'))}
-    wrong = [k for k, v in visual.items() if k in state and state[k].shape != v.shape]
-    backbone = [k for k in visual if k.startswith('backbone.')]
-    lacking = [k for k in backbone if k not in state]
-    if wrong or 0 < len(lacking) < len(backbone):
-        problem = f'has another shape for {_some(wrong)}' if wrong else f'lacks {_some(lacking)}'
-        raise ValueError(
-            f'load_from: {path} {problem}: it comes from a model of another size; {_INITIAL}'
-        )
+    problem = _find_initial_misfit(model, expected, state)
+    if problem:
+        raise ValueError(f'load_from: {path} {problem}; {_INITIAL}')
     print_log(f'{path} provides these tensors (others start as the config says):', 'current')
     provided = Counter(_part(name) for name in fitting)
     for part, total in Counter(_part(name) for name in expected).items():
         print_log(f'  {part} {provided[part]} of {total}', 'current')
+
+
+def check_initial_path(path: str) -> None:
+    """Raise FileNotFoundError unless ``load_from`` is a file or an address."""
+    if not _exists(path):
+        raise FileNotFoundError(f'load_from: {path} does not exist; {_INITIAL}')
+
+
+def _find_initial_misfit(
+    model: nn.Module, expected: dict[str, Tensor], state: dict[str, Tensor]
+) -> str | None:
+    """A head may be of another kind, but half a backbone is a mistake, or a frozen part without weights."""
+    frozen = {name for name, part in model.named_children() if _is_frozen(part)}
+    names = [k for k in expected if not _GROUNDING.search(k)]
+    for part in sorted({'backbone', 'neck'} | frozen):
+        own = [k for k in names if k.startswith(f'{part}.')]
+        wrong = [k for k in own if k in state and state[k].shape != expected[k].shape]
+        if wrong:
+            return f'has another shape for {_some(wrong)}: it comes from a model of another size'
+        lacking = [k for k in own if k not in state]
+        if len(lacking) < len(own) and lacking and part != 'neck':
+            return f'lacks {_some(lacking)}: it comes from a model of another size'
+        if lacking and part in frozen and not _loads(getattr(model, part)):
+            return f'lacks {_some(lacking)}: {part} is frozen, and would stay random'
+    return None
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    parameters = list(part.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
+def _loads(part: nn.Module) -> bool:
+    """Whether weights come from elsewhere: init_cfg, a BERT of its own."""
+    for module in part.modules():
+        init_cfg = getattr(module, 'init_cfg', None) or []
+        for one in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
+            if one.get('type') == 'Pretrained':
+                return True
+        if getattr(module, 'pretrained', None):  # a BertEncoder
+            return True
+    return False
 
 
 def _part(name: str) -> str:

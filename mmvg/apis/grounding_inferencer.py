@@ -1,20 +1,17 @@
 import copy
-import hashlib
 import itertools
 import os.path as osp
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mmcv
 import numpy as np
 import torch
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from mmvg.text import build_relation_parser
@@ -22,7 +19,7 @@ from mmvg.visualization.grounding_visualizer import draw_sample
 
 from .box_source import build_box_source
 from .caption_reader import CaptionReader
-from .checkpoint import check_checkpoint_path, load_weights
+from .inference import answer_name, build_model, find_pipeline, pair_texts
 from .start_up import load_config
 
 ImageInput = str | Path | np.ndarray
@@ -69,8 +66,8 @@ class GroundingInferencer:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         self.cfg = cfg
         self.device = device or get_device()
-        self.model = _build_model(cfg, weights).to(self.device).eval()
-        steps = _find_pipeline(cfg.test_dataloader.dataset)
+        self.model = build_model(cfg, weights).to(self.device).eval()
+        steps = find_pipeline(cfg.test_dataloader.dataset)
         self.boxes = build_box_source(steps, self.model, detector, self.device)
         self.reader = _build_reader(steps, self.model)
         self.loader, self.pipeline = _build_pipeline(steps)
@@ -118,7 +115,7 @@ class GroundingInferencer:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         images = _as_image_list(images)
-        jobs = self._read(_pair_texts(len(images), texts))
+        jobs = self._read(pair_texts(len(images), texts))
         predictions, pictures, boxes = [], [], {}
         for start in range(0, len(jobs), batch_size):
             batch = jobs[start : start + batch_size]
@@ -162,32 +159,6 @@ class GroundingInferencer:
     @torch.no_grad()
     def _forward(self, records: Sequence[dict]) -> list[DetDataSample]:
         return self.model.test_step(pseudo_collate([self.pipeline(record) for record in records]))
-
-
-def _build_model(cfg: Config, weights: str | None) -> torch.nn.Module:
-    """Build the model and load ``weights``, without fetching any pretrained parts."""
-    if weights is not None:
-        check_checkpoint_path(str(weights))
-    model = MODELS.build(cfg.model)
-    if weights is None:
-        MMLogger.get_current_instance().warning(
-            'no checkpoint given: the boxes come from random weights'
-        )
-    else:
-        load_weights(model, str(weights))
-    return model
-
-
-def _find_pipeline(dataset: ConfigDict) -> list[dict]:
-    """Steps of a data set's pipeline."""
-    while not dataset.get('pipeline'):
-        wrapped = dataset.get('datasets') or [dataset.get('dataset')]
-        if wrapped[0] is None:
-            raise ValueError(
-                'the config has no test_dataloader.dataset.pipeline to prepare pictures'
-            )
-        dataset = wrapped[0]
-    return dataset.pipeline
 
 
 def _build_pipeline(steps: list[dict]) -> tuple[Callable, Callable]:
@@ -249,31 +220,6 @@ def _check_image(image: ImageInput, index: int) -> ImageInput:
     return image
 
 
-def _pair_texts(num_images: int, texts: str | Sequence) -> list[list[str]]:
-    """The K queries of each image by the rules in :meth:`GroundingInferencer.__call__`."""
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if any(not isinstance(text, str) for text in texts):
-        paired = [[text] if isinstance(text, str) else list(text) for text in texts]
-    elif num_images == 1:
-        paired = [texts]
-    else:
-        paired = [[text] for text in texts] * (num_images if len(texts) == 1 else 1)
-    if len(paired) != num_images:
-        raise ValueError(
-            f'{num_images} images but {len(paired)} texts or lists of texts; give one text '
-            'for all images, one text per image, or one list of texts per image'
-        )
-    for i, queries in enumerate(paired):
-        if not queries:
-            raise ValueError(f'image {i} has no text; give at least one query')
-        for query in queries:
-            if not isinstance(query, str) or not query.strip():
-                raise ValueError(
-                    f'text {query!r} of image {i} is empty or not a string; describe what to find'
-                )
-    return paired
-
-
 def _to_json(sample: DetDataSample) -> dict:
     pred = sample.pred_instances
     answers = dict(
@@ -292,9 +238,7 @@ def _write_picture(
 ) -> str:
     queries = prediction['queries']
     texts = [prediction['caption'], *queries] if 'caption' in prediction else queries
-    words = re.sub(r'\W+', '-', texts[0]).strip('-')[:40]
-    digest = hashlib.sha1('\n'.join([prediction['image'], *texts]).encode()).hexdigest()[:8]
-    name = f'{Path(prediction["image"]).stem}_{words}_{digest}'
+    name = answer_name(prediction['image'], texts)
     endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
     paths = (osp.join(out_dir, f'{name}{ending}.jpg') for ending in endings)
     path = next(p for p in paths if p not in taken)

@@ -49,7 +49,7 @@ def check_together(checks: Iterable[Callable[[], object]]) -> None:
         return
     (message, cause), *others = found.items()
     if others or '\n' in message:
-        items = [line for text in found for line in text.splitlines()]
+        items = dict.fromkeys(line for text in found for line in text.splitlines())
         message = '\n- '.join(['several things are missing or wrong:', *items])
     raise ValueError(message) from cause
 

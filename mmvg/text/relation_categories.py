@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from .relation_parser import Relation, components
 
 COMPONENTS = ('listed', 'always', 'never')
-_REMEDY = 'make it with tools/dataset_converters/parse_relations.py'
+_REMEDY = 'make it with tools/dataset_converters/parse_relations.py CONFIG {}'
 
 
 class RelationCategories:
@@ -66,14 +66,14 @@ class RelationCategories:
             ValueError: If it is something else.
         """
         if not osp.isfile(path):
-            raise FileNotFoundError(f'relation categories {path} do not exist; {_REMEDY}')
+            raise FileNotFoundError(f'relation categories {path} do not exist; {_remedy(path)}')
         with open(path, encoding='utf-8') as f:
             try:
                 content = json.load(f)
                 return cls(content['categories'], content['counts'], content['parts'])
             except (ValueError, KeyError, TypeError) as e:
                 raise ValueError(
-                    f'{path} is no file of relation categories ({e}); {_REMEDY}'
+                    f'{path} is no file of relation categories ({e}); {_remedy(path)}'
                 ) from e
 
     def dumps(self, **info: object) -> str:
@@ -118,7 +118,7 @@ class RelationFile:
 
     def __init__(self, path: str) -> None:
         if not osp.isfile(path):
-            raise FileNotFoundError(f'relation file {path} does not exist; {_REMEDY}')
+            raise FileNotFoundError(f'relation file {path} does not exist; {_remedy(path)}')
         self.path = path
         self._offsets, offset = {}, 0
         with open(path, 'rb') as f:
@@ -129,7 +129,7 @@ class RelationFile:
                     entry['relations']
                 except (ValueError, KeyError, TypeError) as e:
                     raise ValueError(
-                        f'{path}:{number} is no line of a relation file ({e}); {_REMEDY}'
+                        f'{path}:{number} is no line of a relation file ({e}); {_remedy(path)}'
                     ) from e
                 offset += len(line)
 
@@ -145,12 +145,16 @@ class RelationFile:
         offset = self._offsets.get(_key(caption, spans))
         if offset is None:
             raise ValueError(
-                f'{self.path} lacks the caption {caption!r} with its phrases; {_REMEDY} from this '
-                'data set'
+                f'{self.path} lacks the caption {caption!r} with its phrases; {_remedy(self.path)} from '
+                'this data set'
             )
         with open(self.path, 'rb') as f:
             f.seek(offset)
             return [Relation(*relation) for relation in json.loads(f.readline())['relations']]
+
+
+def _remedy(path: str) -> str:
+    return _REMEDY.format(osp.dirname(path) or '.')
 
 
 def _key(caption: str, spans: Sequence[Sequence[int]]) -> bytes:

@@ -67,7 +67,8 @@ class Vocabulary:
         """
         if not osp.isfile(path):
             raise FileNotFoundError(
-                f'vocabulary {path} does not exist; make it with tools/misc/build_reir_text.py'
+                f'vocabulary {path} does not exist; make it with tools/misc/build_reir_text.py '
+                f'CONFIG {osp.dirname(path) or "."} --vectors VECTORS --categories PROPOSALS'
             )
         with open(path, encoding='utf-8') as f:
             try:

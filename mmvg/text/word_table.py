@@ -20,7 +20,10 @@ _FUNCTION_WORDS = (
     lexicon.DETERMINERS | lexicon.PRONOUNS | lexicon.PREPOSITIONS | lexicon.CONJUNCTIONS
 )
 _TENSORS = ('words', 'categories')
-_REMEDY = 'make it with tools/misc/build_reir_text.py'
+_REMEDY = (
+    'make it with tools/misc/build_reir_text.py CONFIG {} --vectors VECTORS --categories PROPOSALS '
+    '(the proposal file, whose class names in their order are the categories)'
+)
 
 
 @dataclass
@@ -92,7 +95,7 @@ def load_word_table(path: str | os.PathLike) -> WordTable:
         ValueError: If it is damaged or lacks the tensors ``words`` and ``categories`` or their lists.
     """
     if not osp.isfile(path):
-        raise FileNotFoundError(f'word table {path} does not exist; {_REMEDY}')
+        raise FileNotFoundError(f'word table {path} does not exist; {_remedy(path)}')
     try:
         with safe_open(str(path), 'pt') as file:
             missing = sorted(set(_TENSORS) - set(file.keys()))
@@ -107,7 +110,21 @@ def load_word_table(path: str | os.PathLike) -> WordTable:
                 words, categories, lists['words'], lists['categories'], lists.get('info', {})
             )
     except (SafetensorError, ValueError) as e:
-        raise ValueError(f'{path} is not a word table: {e}; {_REMEDY}') from e
+        raise ValueError(f'{path} is not a word table: {e}; {_remedy(path)}') from e
+
+
+def _remedy(path: str | os.PathLike) -> str:
+    return _REMEDY.format(osp.dirname(path) or '.')
+
+
+def count_table_categories(table: int | str) -> int:
+    """Number of categories: as given, or that of a word table."""
+    return len(load_word_table(table).category_list) if isinstance(table, str) else table
+
+
+def category_name(line: str) -> str:
+    """What a category goes by: the first of its names, in lower case; 'Man,guy' is 'man'."""
+    return line.split(',')[0].strip().lower()
 
 
 def compose(vectors: Sequence[Tensor], how: str) -> Tensor:

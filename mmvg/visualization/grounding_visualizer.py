@@ -1,10 +1,7 @@
 """Pictures of grounded queries: boxes on the image, query texts or their caption below it."""
 
-import functools
-import os.path as osp
 from collections.abc import Sequence
 
-import matplotlib
 import mmcv
 import numpy as np
 import torch
@@ -20,37 +17,12 @@ from mmvg.structures.boxes import canvas_to_image
 from .box_layer import draw_boxes, visible
 from .caption_strip import caption_strip, mark_words
 from .colours import INK, NO_ANSWER, PAPER, Colour, query_colour
+from .lettering import font_of, wrap
 
 _MIN_SIDE = 320  # px: smaller pictures are enlarged so that boxes and tags can be told apart
 _MARGIN = 6
 _FRAME_COLOUR = (255, 255, 255)
 _PROPOSAL_COLOUR = (200, 200, 200)
-
-
-@functools.lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib (a dependency of mmengine) ships DejaVu Sans: Latin, Greek, Cyrillic, Arabic and
-    # more. A character that it lacks is drawn as an empty box, never as an error.
-    return ImageFont.truetype(
-        osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size
-    )
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` px, inside a word where it has no space."""
-    lines = ['']
-    for word in text.split():
-        candidate = f'{lines[-1]} {word}'.strip()
-        if font.getlength(candidate) <= width:
-            lines[-1] = candidate
-            continue
-        if lines[-1]:
-            lines.append('')
-        for char in word:
-            if lines[-1] and font.getlength(lines[-1] + char) > width:
-                lines.append('')
-            lines[-1] += char
-    return lines
 
 
 def _legend(
@@ -68,9 +40,9 @@ def _legend(
     entries = []
     for i, (query, note) in enumerate(zip(queries, notes, strict=True)):
         text = f'{i + 1}. {query}' if len(queries) > 1 else query
-        entries.append((i, _wrap(f'{text}  {note}', font, width - indent - _MARGIN)))
+        entries.append((i, wrap(f'{text}  {note}', font, width - indent - _MARGIN)))
     if key:
-        entries.append((None, _wrap(key, font, width - 2 * _MARGIN)))
+        entries.append((None, wrap(key, font, width - 2 * _MARGIN)))
     num_lines = sum(len(lines) for _, lines in entries)
     strip = Image.new('RGB', (width, num_lines * line_height + 2 * _MARGIN), PAPER)
     draw = ImageDraw.Draw(strip)
@@ -137,7 +109,7 @@ def draw_grounding(
     canvas = Image.fromarray(image).resize(
         (width * factor, height * factor), Image.Resampling.NEAREST
     )
-    font = _font(min(28, max(13, max(canvas.size) // 45)))
+    font = font_of(min(28, max(13, max(canvas.size) // 45)))
 
     def enlarged(boxes):
         return (

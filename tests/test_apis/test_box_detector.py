@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from mmvg.apis import match_categories
-from mmvg.apis.box_detector import find_detector_config
+from mmvg.apis.box_detector import check_classes, find_detector_config
+from mmvg.datasets.proposal_file import ProposalFile
+from mmvg.datasets.proposal_writer import ProposalWriter
 from mmvg.models.layers.category_similarity import CategorySimilarity
 from mmvg.text import WordTable
 
@@ -53,3 +55,27 @@ def test_category_names_come_from_the_table(tmp_path):
     (tmp_path / 'table.safetensors').write_bytes(table.dumps())
     similarity = CategorySimilarity(table=str(tmp_path / 'table.safetensors'))
     assert match_categories(['dog', 'young person'], similarity.names, 2) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ('classes', 'names', 'count', 'problem'),
+    [
+        (['Man,guy', 'dog'], ['man', 'dog'], 2, None),
+        (['person', 'dog'], ['man', 'dog'], 2, "calls label 0 'person', but table has 'man' there"),
+        (['dog', 'man'], ['man', 'dog'], 2, "calls label 0 'dog'"),
+        (['man', 'dog'], ['man', 'dog', 'cat'], 3, 'has 2 classes, but table has 3 categories'),
+        (['man', 'dog'], None, 2, None),
+        (['man', 'dog'], None, 3, 'has 2 classes, but table has 3 categories'),
+        (['man', 'dog'], None, 1, 'has 2 classes, but table has 1 categories'),
+        (None, ['man', 'dog'], 2, None),
+    ],
+)
+def test_classes_of_a_proposal_file_are_the_categories(tmp_path, classes, names, count, problem):
+    with ProposalWriter(tmp_path / 'p', dict(classes=classes)) as writer:
+        writer.add('1', torch.zeros(0, 4).numpy(), torch.zeros(0).numpy(), torch.zeros(0).numpy())
+    file = ProposalFile(tmp_path / 'p')
+    if problem is None:
+        check_classes(file, names, count, 'table')
+    else:
+        with pytest.raises(ValueError, match=rf'p {problem}.*--categories {tmp_path}/p'):
+            check_classes(file, names, count, 'table')

@@ -58,6 +58,49 @@ def test_a_backbone_of_another_size_is_refused(tmp_path, change, message):
         check_initial_weights(make_model(), save(state, tmp_path / 'given.pth'))
 
 
+def make_frozen():
+    """A model with a frozen head of its own beside the backbone, as ReIR's last stage is."""
+    model = make_model()
+    model.shared_head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)).requires_grad_(False)
+    return model
+
+
+def test_a_frozen_part_without_weights_is_refused(lines, tmp_path):
+    whole = make_frozen().state_dict()
+    check_initial_weights(make_frozen(), save(whole, tmp_path / 'whole.pth'))
+    assert '  shared_head 6 of 6' in lines
+    none = save(make_model().state_dict(), tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match='none.pth lacks 6 weights.*shared_head is frozen.*random'):
+        check_initial_weights(make_frozen(), none)
+    whole.pop('shared_head.0.bias')
+    with pytest.raises(ValueError, match=r'part.pth lacks 1 weights.*\(shared_head.0.bias'):
+        check_initial_weights(make_frozen(), save(whole, tmp_path / 'part.pth'))
+    whole['shared_head.0.bias'] = torch.ones(5)
+    with pytest.raises(ValueError, match='has another shape for 1 weights'):
+        check_initial_weights(make_frozen(), save(whole, tmp_path / 'shape.pth'))
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'loads'),
+    [
+        ('init_cfg', dict(type='Pretrained', checkpoint='x.pth'), True),
+        ('init_cfg', [dict(type='Kaiming'), dict(type='Pretrained', checkpoint='x.pth')], True),
+        ('init_cfg', dict(type='Kaiming'), False),
+        ('pretrained', 'bert-base-uncased', True),
+    ],
+)
+def test_a_frozen_part_may_load_its_own_weights(lines, tmp_path, name, value, loads):
+    model = make_frozen()
+    setattr(model.shared_head[0], name, value)
+    path = save(make_model().state_dict(), tmp_path / 'none.pth')
+    if loads:
+        check_initial_weights(model, path)
+        assert '  shared_head 0 of 6' in lines
+    else:
+        with pytest.raises(ValueError, match='shared_head is frozen'):
+            check_initial_weights(model, path)
+
+
 def test_what_grounding_adds_is_counted_apart(lines, tmp_path):
     model = make_model()
     model.backbone.gates = nn.Linear(2, 2)
@@ -86,11 +129,15 @@ def test_missing_file_names_the_remedy(tmp_path):
         # A detector of the original Swin code shares a few names with ours.
         {'bbox_head.bias': torch.ones(4), 'backbone.layers.0.blocks.0.norm1.bias': torch.ones(1)},
         {'bbox_head.bias': torch.ones(4), 'visumodel.input_proj.bias': torch.ones(1)},
+        {'bbox_head.bias': torch.ones(4), 'RCNN_base.0.weight': torch.ones(1)},
+        {'bbox_head.bias': torch.ones(4), 'RCNN_top.0.0.conv1.weight': torch.ones(1)},
     ],
 )
 def test_unconverted_files_are_refused(tmp_path, content):
     path = save(content, tmp_path / 'given.pth')
-    with pytest.raises(ValueError, match='given.pth was not made for mmvg.*swin_mask_rcnn.py'):
+    foreign = next((name for name in content if name.startswith('RCNN')), '')
+    message = f'given.pth was not made for mmvg: it has {foreign}.*swin_mask_rcnn.py.*bottom_up.py'
+    with pytest.raises(ValueError, match=message):
         check_initial_weights(make_model(), path)
 
 

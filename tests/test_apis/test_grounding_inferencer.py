@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmvg.apis import GroundingInferencer
 from mmvg.apis.checkpoint import _find_misfit
-from mmvg.apis.grounding_inferencer import _pair_texts
+from mmvg.apis.inference import pair_texts
 
 QUERIES = ['the red circle', 'the left shape', 'the largest striped triangle']
 
@@ -53,7 +53,7 @@ def pictures(tmp_path_factory) -> list[str]:
     ],
 )
 def test_texts_are_paired_with_images(num_images, texts, expected):
-    assert _pair_texts(num_images, texts) == expected
+    assert pair_texts(num_images, texts) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_texts_are_paired_with_images(num_images, texts, expected):
 )
 def test_unusable_texts_are_refused(num_images, texts, message):
     with pytest.raises(ValueError, match=message):
-        _pair_texts(num_images, texts)
+        pair_texts(num_images, texts)
 
 
 def test_queries_of_an_image_equal_single_calls(inferencer, pictures):

@@ -54,6 +54,12 @@ def test_all_problems_are_told_at_once():
     assert str(caught.value).splitlines()[1:] == ['- a', '- b', '- c']
 
 
+def test_a_line_that_two_checks_give_is_told_once():
+    with pytest.raises(ValueError) as caught:
+        check_together([fail(FileNotFoundError('a\nb')), fail(FileNotFoundError('b\nc'))])
+    assert str(caught.value).splitlines()[1:] == ['- a', '- b', '- c']
+
+
 def test_a_bug_is_not_taken_for_something_missing():
     with pytest.raises(KeyError):
         check_together([fail(KeyError('x'))])

@@ -1,5 +1,6 @@
 import importlib
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -28,12 +29,32 @@ def test_every_comparison_is_printed(call_tool):
     args = ['--size', 64, 96, '--num-images', 2, '--rounds', 1, '--device', 'cpu']
     output = call_tool(NAME, 'reir_shapes', *args, '--compare', *names)
     assert re.findall(r'^(\S+) +ratio of the medians +[\d.]+ x$', output, re.M) == names
+    assert re.findall(r'^(\S+) +CPU time, ratio of the medians +[\d.]+ x$', output, re.M) == names
+    assert len(re.findall(r' [\d.]+ ms, CPU +[\d.]+ ms$', output, re.M)) == 2 * len(names)
     assert 'a batch of 2 images' in output and '2 images one by one' in output
 
 
 def test_other_models_are_refused(fail_tool):
     error = fail_tool(NAME, 'transvg_shapes', '--compare', 'reir-cache', '--num-images', 1)
     assert 'transvg_shapes.py is a config of TransVG, not of ReIR' in error
+
+
+def test_times_of_the_clock_and_of_the_processor(repository, monkeypatch):
+    """Waiting takes time, but none of the processor's."""
+    monkeypatch.syspath_prepend(str(repository / 'tools' / 'analysis_tools'))
+    benchmark = importlib.import_module('benchmark')
+
+    def work():
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+
+    work_times, wait_times = benchmark.measure(
+        [('work', work), ('wait', lambda: time.sleep(0.05))], 3
+    )
+    assert len(work_times) == len(wait_times) == 3
+    assert all(clock >= 0.04 and processor >= 0.05 for clock, processor in work_times)
+    assert all(clock >= 0.05 and processor < 0.04 for clock, processor in wait_times)
 
 
 def test_what_is_compared(benchmark_reir, repository):

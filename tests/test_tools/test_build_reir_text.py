@@ -4,10 +4,12 @@ import gzip
 import importlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 
+from mmvg.datasets.proposal_writer import ProposalWriter
 from mmvg.models.teachers import OpenCLIPTeacher
 from mmvg.text import build_tokenizer
 from mmvg.text.vocabulary import UNKNOWN, Vocabulary
@@ -103,6 +105,17 @@ def test_word_table_of_a_text_file(config, categories, call_tool, tmp_path):
     assert table.categories.tolist() == [[0, 0, 0], [0, 0, 2], [0, 0, 0]]
     assert "without a vector, fitting no phrase: 2 categories, e.g. ['men', 'unicorn']" in output
     assert table.info == dict(vectors=str(path), label_compose='mean')
+
+
+def test_categories_are_the_classes_of_a_proposal_file(config, call_tool, fail_tool, tmp_path):
+    for name, classes in (('named', ['Man,guy', 'Mountain Bike']), ('bare', None)):
+        with ProposalWriter(tmp_path / name, dict(classes=classes)) as writer:
+            writer.add('1', np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+    call_tool(TOOL, config, tmp_path / 'text', '--categories', tmp_path / 'named')
+    table = load_word_table(tmp_path / 'text/word_table.safetensors')
+    assert table.category_list == ['man', 'mountain bike']
+    message = fail_tool(TOOL, config, tmp_path / 'text', '--categories', tmp_path / 'bare')
+    assert 'bare does not name its classes; give a text file' in message
 
 
 def test_exact_match_is_of_lemmas(config, categories, call_tool, tmp_path):

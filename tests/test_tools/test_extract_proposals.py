@@ -14,6 +14,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
 from mmvg.datasets.proposal_file import ProposalFile
+from mmvg.datasets.transforms import LoadBoxProposals
 
 TOOL = 'analysis_tools/extract_proposals.py'
 BACKBONE = """
@@ -241,6 +242,20 @@ def test_reir_pickle(call_tool, tmp_path, capsys, protocol):
     found = file.get('36979')
     assert found.bboxes.tolist() == [BOXES[1], BOXES[0]] and found.labels.tolist() == [1599, 0]
     assert found.size is None and len(file.get('65567').bboxes) == 0
+
+
+def test_example_of_the_help_gives_labels(repository, call_tool, tmp_path, monkeypatch):
+    """ReIR can use what the second command of the docstring writes."""
+    source = (repository / 'tools' / TOOL).read_text().replace('\\\\\n', ' ')
+    (command,) = re.findall(r'extract_proposals.py (--bottom-up .*)', source.split('Writes the')[0])
+    monkeypatch.chdir(tmp_path)
+    content = {'36979': dict(boxes=np.array([[*BOXES[0], 0.3, 1], [*BOXES[1], 0.8, 2]]))}
+    (tmp_path / 'precomp_annos.pkl').write_bytes(pickle.dumps(content))
+    (tmp_path / 'objects_vocab.txt').write_text('yolk\ngoal\n')
+    call_tool(TOOL, *command.split())
+    load = LoadBoxProposals('data/flickr30k/proposals', num_categories=2)
+    results = dict(img_path='36979.jpg', ori_shape=(5000, 5000))
+    assert load(results)['proposals'].labels.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_table_gives_its_thresholds_and_epochs(tool, tmp_path):
     curves = list(tool.iou_curves(path, '', options()))
     assert curves[:2] == [('plain', {0.5: 40, 0.75: 20}), ('plain', {0.5: 42, 0.75: 20})]
     assert [label for label, _ in curves] == ['plain', 'plain', 'better', 'better']
-    curves = list(tool.epoch_curves(path, '', SimpleNamespace(key='val/acc@0.5')))
+    curves = list(tool.epoch_curves(path, '', 'val/acc@0.5'))
     assert curves[1] == ('plain', {2: 21, 9: 91, 10: 101})
 
 
@@ -131,11 +131,58 @@ def test_logs_of_all_starts_of_a_run(tool, tmp_path):
         ('val/acc@0.5', {1: 30, 2: 40}, 'epoch'),
         ('loss', {50: 3, 100: 2.5}, 'iteration'),
     ):
-        assert list(tool.epoch_curves(tmp_path, 'a', SimpleNamespace(key=key))) == [('a', curve)]
+        assert list(tool.epoch_curves(tmp_path, 'a', key)) == [('a', curve)]
         assert tool.step_name(tmp_path, key) == step
     by_iteration = tmp_path / 'by_iteration'
     write_log(by_iteration, 'now', [{'loss': 1.0, 'iter': 9, 'step': 9}, {'val/a': 1.0, 'step': 9}])
     assert tool.step_name(by_iteration, 'val/a') == 'iteration'
+
+
+def em_runs(folder):
+    """Logs of two seeds by iterations, as VCMA has them: warm-up until 20, then rounds of 10."""
+    for seed in (0, 1):
+        lines = []
+        for step in (10, 20, 30, 40):
+            lines.append({'loss_e': 1.0, 'iter': step, 'step': step})
+            p, q = step + seed, step - 5 + seed
+            lines.append(
+                {'val/p/declarative/m_vIoU': p, 'val/q/declarative/m_vIoU': q, 'step': step}
+            )
+        write_log(folder / f'seed{seed}', 'now', lines)
+    return [folder / 'seed0', folder / 'seed1']
+
+
+def test_two_metrics_by_rounds_in_one_figure(tool, tmp_path):
+    args = SimpleNamespace(
+        command='epochs',
+        files=em_runs(tmp_path),
+        labels=['full', 'full'],
+        key=['val/p/declarative/m_vIoU', 'val/q/declarative/m_vIoU'],
+        only=None,
+        rounds=(20, 10),
+    )
+    (ax,) = tool.draw_lines(args).axes
+    assert [x.get_label() for x in ax.lines] == ['full, p', 'full, q']
+    assert [x.get_xdata().tolist() for x in ax.lines] == [[0, 1, 2]] * 2
+    assert [x.get_ydata().tolist() for x in ax.lines] == [[20.5, 30.5, 40.5], [15.5, 25.5, 35.5]]
+    assert ax.get_xlabel() == 'round'
+    assert ax.get_ylabel() == 'mean IoU in time and space (%), val, declarative'
+    args.rounds, args.key = None, args.key[:1]
+    (ax,) = tool.draw_lines(args).axes
+    assert [x.get_label() for x in ax.lines] == ['full'] and ax.get_xlabel() == 'iteration'
+    assert ax.lines[0].get_xdata().tolist() == [10, 20, 30, 40]
+    for rounds in ((50, 10), (0, 0)):
+        with pytest.raises(ValueError, match='--rounds'):
+            tool.in_rounds({10: 1.0}, rounds)
+
+
+def test_steps_of_a_table_are_what_its_runs_counted(tool, tmp_path):
+    path = write_table(tmp_path / 'results.json')
+    assert tool.step_name(path, 'val/acc@0.5') == 'epoch'
+    table = json.loads(path.read_text())
+    table['plain'][0]['unit'] = 'iteration'
+    path.write_text(json.dumps(table))
+    assert tool.step_name(path, 'val/acc@0.5') == 'iteration'
 
 
 def test_bars_and_lines_show_the_numbers(tool):
@@ -169,6 +216,7 @@ def test_bars_and_lines_show_the_numbers(tool):
         ('test/in context/point_it', 'centre in the true box (%), test, in context'),
         ('test/upper_bound_refined@0.7', 'any moved proposal, IoU 0.7 (%), test'),
         ('loss_recon_fine', 'loss_recon_fine'),
+        ('val/vIoU@0.3', 'IoU in time and space above 0.3 (%), val'),
     ],
 )
 def test_axis_labels(tool, key, label):

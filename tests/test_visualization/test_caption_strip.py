@@ -11,7 +11,8 @@ from torch import tensor
 from mmvg.visualization import caption_of, draw_grounding
 from mmvg.visualization.caption_strip import _break, caption_strip, mark_words
 from mmvg.visualization.colours import NO_ANSWER, ink_on, query_colour
-from mmvg.visualization.grounding_visualizer import _font, draw_sample
+from mmvg.visualization.grounding_visualizer import draw_sample
+from mmvg.visualization.lettering import font_of
 
 IMAGE = np.full((240, 320, 3), 100, dtype=np.uint8)
 CAPTION = 'a red circle left of a circle'
@@ -27,7 +28,7 @@ def coloured(picture, colour):
 
 def strip(caption=CAPTION, spans=SPANS, width=320, notes=(), relations=(), key=''):
     words = mark_words(caption, spans)
-    return caption_strip(width, words, COLOURS[: len(spans)], notes, relations, key, _font(13))
+    return caption_strip(width, words, COLOURS[: len(spans)], notes, relations, key, font_of(13))
 
 
 def sample(**fields):
@@ -110,7 +111,7 @@ def test_notes_and_key_stand_below():
 
 def test_several_things_of_a_unit_stay_on_one_line():
     """A number is not left alone at the end of a line."""
-    font = _font(13)
+    font = font_of(13)
     for width in range(60, 300, 7):
         picture = np.asarray(strip('one two three [x] four five', [(2, 3), (4, 6)], width))
         for i in range(2):
@@ -134,7 +135,7 @@ def test_nothing_reaches_over_the_border(caption, width):
 def test_long_words_are_broken_and_whole():
     from mmvg.visualization.caption_strip import _Piece
 
-    lines = _break([[_Piece('1'), _Piece('w' * 90)], [_Piece('next')]], 150, _font(13))
+    lines = _break([[_Piece('1'), _Piece('w' * 90)], [_Piece('next')]], 150, font_of(13))
     assert ''.join(p.text for line in lines for p in line) == '1' + 'w' * 90 + 'next'
     assert all(line for line in lines) and len(lines) > 3
 

@@ -1,6 +1,7 @@
-"""Time two settings against each other in one interleaved run; prints medians and their ratio.
+"""Time two settings against each other in one interleaved run; prints medians and their ratios.
 
-The ratio is the second setting's time over the first's.
+The ratios are the second setting's time over the first's: by the clock, and of the process's CPU time (all
+threads), which other programs on a busy machine change less. With an accelerator the clock counts.
 
 Comparisons (--compare):
     queries   inference: K queries as one sample, which share the encoding of their image (all of it,
@@ -202,18 +203,21 @@ COMPARISONS = {
 }
 
 
-def measure(settings: list[Setting], rounds: int) -> list[list[float]]:
-    """Seconds of every round of each setting; the settings take turns and swap their order."""
+def measure(settings: list[Setting], rounds: int) -> list[list[tuple[float, float]]]:
+    """Seconds (by the clock, of the CPUs) of every round of each setting.
+
+    The settings take turns and swap their order.
+    """
     for _, run in settings:
         run()  # warm up
     times = [[] for _ in settings]
     for turn in range(rounds):
         for i in range(len(settings)) if turn % 2 else reversed(range(len(settings))):
             synchronise()
-            start = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             settings[i][1]()
             synchronise()
-            times[i].append(time.perf_counter() - start)
+            times[i].append((time.perf_counter() - clock, time.process_time() - processor))
     return times
 
 
@@ -233,10 +237,13 @@ def main() -> None:
         with concise_errors():
             cfg = load_config(args.config, args.cfg_options)
             settings = COMPARISONS[name](cfg, args)
-        medians = [statistics.median(t) for t in measure(settings, args.rounds)]
-        for (title, _), median in zip(settings, medians, strict=True):
-            print(f'{name:8} {title:30} {1000 * median:9.1f} ms')
-        print(f'{name:8} {"ratio of the medians":30} {medians[1] / medians[0]:9.2f} x', flush=True)
+        times = measure(settings, args.rounds)
+        medians = [[statistics.median(t) for t in zip(*rounds, strict=True)] for rounds in times]
+        for (title, _), (clock, processor) in zip(settings, medians, strict=True):
+            print(f'{name:8} {title:30} {1000 * clock:9.1f} ms, CPU {1000 * processor:9.1f} ms')
+        clock, processor = (b / a for a, b in zip(*medians, strict=True))
+        print(f'{name:8} {"ratio of the medians":30} {clock:9.2f} x')
+        print(f'{name:8} {"CPU time, ratio of the medians":30} {processor:9.2f} x', flush=True)
 
 
 if __name__ == '__main__':

@@ -2,13 +2,17 @@
 
     python tools/analysis_tools/extract_proposals.py faster-rcnn_r50_fpn_1x_coco \\
         faster_rcnn_r50.pth reir_r101_flickr30k --out data/flickr30k/proposals
-    python tools/analysis_tools/extract_proposals.py --bottom-up trainval_resnet101.tsv \\
+    python tools/analysis_tools/extract_proposals.py --bottom-up precomp_annos.pkl \\
         --classes objects_vocab.txt --out data/flickr30k/proposals
 
 Writes the folder that LoadBoxProposals(proposal_file=...) reads: the best boxes of every picture,
 in pixels of the original, with score and label. Each picture is seen once, however many queries it
-has. A run that was stopped goes on when started again; pictures of further data sets are added by
-the same command with another DATASET-CONFIG.
+has. ReIR compares phrases with the labels: of bottom-up files, only those that have some are of use to
+it (ReIR's own pickle as above, .tsv of 10 fields, .npz with objects_id; not the .tsv of 6 fields that
+bottom-up attention published). The class names are stored with the boxes, and
+tools/misc/build_reir_text.py --categories takes them from there. A run that was stopped goes on when
+started again; pictures of further data sets are added by the same command with another
+DATASET-CONFIG.
 """
 
 import argparse

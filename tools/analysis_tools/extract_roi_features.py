@@ -152,7 +152,7 @@ def picture_steps(cfg: Config, splits: list[str]) -> list[dict]:
 def describe(model: ReIR, steps: list[dict], args: argparse.Namespace) -> dict:
     """What makes the content of the file; a stopped run goes on only if all of it is the same."""
     (loading,) = [step for step in steps if step['type'] == 'LoadBoxProposals']
-    options = {k: v for k, v in loading.items() if k not in ('type', 'proposal_file')}
+    options = {k: v for k, v in loading.items() if k in ('max_proposals', 'min_score')}
     if loading.get('proposal_file'):
         meta = ProposalFile(loading['proposal_file']).meta
         options['made by'] = {k: v for k, v in meta.items() if k != 'classes'}

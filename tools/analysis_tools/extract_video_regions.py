@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from extract_proposals import parts, warn_of_random_weights
 from mmcv.transforms import Compose
-from mmdet.registry import DATASETS, MODELS, TRANSFORMS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
@@ -33,7 +33,7 @@ from mmengine.utils import ProgressBar
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmvg.apis import concise_errors, load_config
-from mmvg.apis.box_detector import class_names, find_detector_config, prediction_steps
+from mmvg.apis.region_source import REGION_SETTINGS, build_region_extractor
 from mmvg.datasets import VideoGroundingDataset
 from mmvg.datasets.video_regions import VideoRegionWriter, frame_key
 from mmvg.models import RegionExtractor
@@ -54,22 +54,29 @@ def parse_args() -> argparse.Namespace:
     add('--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
     types = ['float16', 'float32']
     add('--features', choices=types, default='float16', help='default: %(default)s')
-    add('--score-thr', type=float, default=0.05, help='least score (default: %(default)s)')
-    add(
-        '--nms',
-        type=float,
-        default=0.5,
-        help='of two boxes with a larger IoU the better stays, whatever their labels '
-        '(default: %(default)s)',
+    chosen = parser.add_argument_group(
+        'which regions', 'by default what the dataset config has as region_extractor, or else:'
     )
-    add('--max-boxes', type=int, default=20, help='per frame (default: %(default)s)')
-    add('--layer', choices=['neck', 'backbone'], default='neck', help='default: %(default)s')
-    add('--average', action='store_true', help='average maps over boxes in detectors of two stages')
-    add(
-        '--roi-size',
-        type=int,
-        default=7,
-        help='side of the RoIAlign grid of a detector of one stage (default: %(default)s)',
+    add_choice = chosen.add_argument
+    add_choice('--score-thr', type=float, help='least score (0.05)')
+    add_choice(
+        '--nms',
+        dest='nms_iou',
+        metavar='IOU',
+        type=float,
+        help='of two boxes with a larger IoU the better stays, whatever their labels (0.5)',
+    )
+    add_choice('--max-boxes', type=int, help='per frame (20)')
+    add_choice('--layer', choices=['neck', 'backbone'], help='whose maps (neck)')
+    add_choice(
+        '--average',
+        dest='use_shared_fcs',
+        action='store_const',
+        const=False,
+        help='average maps over boxes in detectors of two stages',
+    )
+    add_choice(
+        '--roi-size', type=int, help='side of the RoIAlign grid of a detector of one stage (7)'
     )
     add('--batch-size', type=int, default=8, help='frames (default: %(default)s)')
     add('--num-workers', type=int, default=2, help='default: %(default)s')
@@ -182,35 +189,15 @@ def _loading_step(part: ConfigDict) -> dict:
     return steps[0] if steps else dict(type='LoadVideoFrames')
 
 
-def build_extractor(args: argparse.Namespace) -> tuple[RegionExtractor, dict]:
+def build_extractor(args: argparse.Namespace, data_cfg: Config) -> tuple[RegionExtractor, dict]:
     """The extractor and the description of what it makes."""
-    cfg = load_config(find_detector_config(args.config))
     warn_of_random_weights(args.checkpoint)
-    torch.manual_seed(0)  # random weights are the same when a stopped run goes on
-    extractor = MODELS.build(
-        dict(
-            type='RegionExtractor',
-            detector=cfg.model,
-            checkpoint=None if args.checkpoint == 'none' else args.checkpoint,
-            pipeline=prediction_steps(cfg),
-            roi_extractor=cfg.get('roi_extractor'),
-            roi_size=args.roi_size,
-            layer=args.layer,
-            use_shared_fcs=not args.average,
-            score_thr=args.score_thr,
-            nms_iou=args.nms,
-            max_boxes=args.max_boxes,
-            batch_size=args.batch_size,
-        )
+    given = {name: getattr(args, name) for name in REGION_SETTINGS}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings = {**(data_cfg.get('region_extractor') or {}), **settings}
+    return build_region_extractor(
+        args.config, args.checkpoint, args.device, args.batch_size, **settings
     )
-    names = ('score_thr', 'nms', 'max_boxes', 'layer', 'average', 'roi_size')
-    meta = dict(
-        detector=Path(args.config).stem,
-        checkpoint='random weights' if args.checkpoint == 'none' else Path(args.checkpoint).name,
-        **{name: getattr(args, name) for name in names},
-        classes=class_names(cfg, args.checkpoint),
-    )
-    return extractor.to(args.device), meta
 
 
 def extract(args: argparse.Namespace) -> None:
@@ -218,7 +205,7 @@ def extract(args: argparse.Namespace) -> None:
     data_cfg = load_config(args.dataset, args.cfg_options)
     init_default_scope('mmdet')
     videos = find_videos(data_cfg, args.split)
-    extractor, meta = build_extractor(args)
+    extractor, meta = build_extractor(args, data_cfg)
     broken: dict[str, str] = {}
     with VideoRegionWriter(args.out, meta, dtype=args.features) as writer:
         total = sum(len(video.frames) for video in videos.values())

@@ -2,11 +2,17 @@
 
     iou     dumps of tools/test.py --out, or results.json of train_table.py
     rows    results.json
-    epochs  work folders of tools/train.py (or their scalars.json), or results.json
+    epochs  work folders of tools/train.py (or their scalars.json), or results.json; several metrics
+            in one figure if --key names them
 
 Files of one label are the seeds of one line, of which mean and spread are drawn:
 
     python tools/analysis_tools/plot_results.py iou a0.json a1.json b0.json --labels a a b --out iou.png
+
+Both answers of VCMA per round of EM, as --rounds says after 600 iterations of warm-up:
+
+    python tools/analysis_tools/plot_results.py epochs work_dirs/vcma_shapes/results.json --only full \\
+        --key val/p/declarative/m_vIoU val/q/declarative/m_vIoU --rounds 600 100 --out rounds.png
 """
 
 import argparse
@@ -55,7 +61,16 @@ def parse_args() -> argparse.Namespace:
         default=['test/acc@0.5', 'test/miou'],
         help='a panel each (default: test/acc@0.5 test/miou)',
     )
-    epochs.add_argument('--key', default='val/acc@0.5', help='default: %(default)s')
+    epochs.add_argument(
+        '--key', nargs='+', default=['val/acc@0.5'], help='a line each (default: val/acc@0.5)'
+    )
+    epochs.add_argument(
+        '--rounds',
+        nargs=2,
+        type=int,
+        metavar=('START', 'LENGTH'),
+        help='count rounds of LENGTH iterations from iteration START on, and leave out what was before',
+    )
     return parser.parse_args()
 
 
@@ -128,27 +143,52 @@ def read_log(path: Path) -> list[dict]:
         raise ValueError(f'{path}: a line of scalars.json is not JSON ({error})') from error
 
 
-def epoch_curves(path: Path, label: str, args: argparse.Namespace) -> Iterator[tuple[str, Curve]]:
+def epoch_curves(path: Path, label: str, key: str) -> Iterator[tuple[str, Curve]]:
     """Label of a line, and the metric at every step, of each run in a file or folder."""
     if path.is_file() and path.name != 'scalars.json':
         for title, runs in read_table(path).items():
             for run in runs:
-                need(args.key, {key for metrics in run['val'].values() for key in metrics}, path)
-                yield title, {float(step): m[args.key] for step, m in run['val'].items()}
+                need(key, {key for metrics in run['val'].values() for key in metrics}, path)
+                yield title, {float(step): m[key] for step, m in run['val'].items()}
         return
     lines = read_log(path)
-    need(args.key, {key for line in lines for key in line}, path)
+    need(key, {key for line in lines for key in line}, path)
     # A resumed run repeats steps: the later one counts.
-    yield label, {line['step']: line[args.key] for line in lines if args.key in line}
+    yield label, {line['step']: line[key] for line in lines if key in line}
 
 
 def step_name(path: Path, key: str) -> str:
     """What the steps of a metric count: training losses, and all of a recipe by iterations, those."""
     if path.is_file() and path.name != 'scalars.json':
-        return 'epoch'
+        return next(iter(read_table(path).values()))[0].get('unit', 'epoch')
     lines = read_log(path)
     in_training = any('iter' in line for line in lines if key in line)
     return 'iteration' if in_training or not any('epoch' in line for line in lines) else 'epoch'
+
+
+def in_rounds(curve: Curve, rounds: list[int] | None) -> Curve:
+    """Places as numbers of rounds, see ``--rounds``."""
+    if rounds is None:
+        return curve
+    start, length = rounds
+    if length < 1:
+        raise ValueError(f'--rounds {start} {length}: a round has at least 1 iteration')
+    curve = {(step - start) / length: value for step, value in curve.items() if step >= start}
+    if not curve:
+        raise ValueError(f'--rounds {start} {length}: there is nothing from iteration {start} on')
+    return curve
+
+
+def split_keys(keys: list[str]) -> tuple[str, list[str]]:
+    """What all metrics have in common, and what tells each from the others.
+
+    >>> split_keys(['val/p/m_vIoU', 'val/q/m_vIoU'])
+    ('val/m_vIoU', ['p', 'q'])
+    """
+    parts = [key.split('/') for key in keys]
+    shared = [x for x in parts[0] if all(x in other for other in parts)]
+    own = ['/'.join(x for x in part if x not in shared) for part in parts]
+    return '/'.join(shared) or ', '.join(keys), own
 
 
 def to_series(curves: list[tuple[str, Curve]]) -> list[Series]:
@@ -183,6 +223,9 @@ def describe(key: str) -> str:
     known = {
         'acc': f'accuracy at IoU {value} (%)',
         'miou': 'mean IoU (%)',
+        'm_tIoU': 'mean IoU in time (%)',
+        'm_vIoU': 'mean IoU in time and space (%)',
+        'vIoU': f'IoU in time and space above {value} (%)',
         'point_it': 'centre in the true box (%)',
         'recall': f'recall of the best {value} (%)',
         'upper_bound': f'any proposal, IoU {value} (%)',
@@ -209,12 +252,26 @@ def draw_lines(args: argparse.Namespace) -> Figure:
     labels = args.labels or [path.stem or path.name for path in args.files]
     if len(labels) != len(args.files):
         raise ValueError(f'{len(args.files)} files but {len(labels)} --labels; give one per file')
-    read = iou_curves if args.command == 'iou' else epoch_curves
-    curves = [c for path, label in zip(args.files, labels) for c in read(path, label, args)]
-    series = list(choose({s.label: s for s in to_series(curves)}, args.only).values())
     if args.command == 'iou':
-        return draw_curves(series, 'IoU threshold', 'accuracy (%)')
-    return draw_curves(series, step_name(args.files[0], args.key), describe(args.key))
+        curves = [
+            c for path, label in zip(args.files, labels) for c in iou_curves(path, label, args)
+        ]
+        series = choose({s.label: s for s in to_series(curves)}, args.only)
+        return draw_curves(list(series.values()), 'IoU threshold', 'accuracy (%)')
+    shared, own = split_keys(args.key)
+    series = []
+    for key, name in zip(args.key, own, strict=True):
+        curves = [
+            (title, in_rounds(curve, args.rounds))
+            for path, label in zip(args.files, labels)
+            for title, curve in epoch_curves(path, label, key)
+        ]
+        chosen = choose({s.label: s for s in to_series(curves)}, args.only)
+        for line in chosen.values():
+            line.label += f', {name}' if name else ''
+        series += chosen.values()
+    steps = 'round' if args.rounds else step_name(args.files[0], args.key[0])
+    return draw_curves(series, steps, describe(shared))
 
 
 def main() -> None:

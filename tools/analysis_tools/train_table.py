@@ -10,7 +10,10 @@ A table is a config file with
     common    optional: keys for all rows
     curve     optional: a ``key`` of the validation metrics and the ``target`` that it is to reach
     initial   optional: a ``config`` to be trained first, and the ``parts`` of its model from which
-              all rows start
+              all rows start; without any, all start from random weights
+    prepare   optional: commands that are run once, after that: each the name of a tool of tools/ and
+              its arguments, in which ``{checkpoint}`` is that of ``initial`` and ``{out}`` is --out
+    weights   optional: 'best' tests what validated best; by default the last weights are tested
 
 Killed at any moment, the same command goes on where it stopped; a finished run is not repeated.
 """
@@ -92,6 +95,8 @@ def read_table(path: Path) -> Config:
     missing = [key for key in ('config', 'rows', 'columns') if not table.get(key)]
     if missing:
         raise ValueError(f'{path} is not a table: it has no {", ".join(missing)}')
+    if table.get('weights', 'last') not in ('last', 'best'):
+        raise ValueError(f"{path}: weights must be 'last' or 'best', not {table.weights!r}")
     return table
 
 
@@ -115,8 +120,25 @@ def write_config(cfg: Config, path: Path) -> Path:
     return path
 
 
-def train(workers: Workers, config: Path) -> Path:
-    """Train beside a config, or finish that; returns the last checkpoint, or 'none' without training."""
+def prepare(
+    workers: Workers, commands: list[list[str]], checkpoint: Path | None, out: Path
+) -> None:
+    """Run a table's commands, unless they have been run."""
+    filled = [[str(w).format(checkpoint=checkpoint, out=out) for w in words] for words in commands]
+    done, text = out / 'prepared.json', json.dumps(filled, indent=1)
+    if done.exists() and done.read_text() == text:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for tool, *words in filled:
+        workers.run(out / 'prepare.log', TOOLS / tool, *words)
+    done.write_text(text)
+
+
+def train(workers: Workers, config: Path, weights: str = 'last') -> Path:
+    """Train beside a config, or finish that.
+
+    Returns the last checkpoint, or the ``'best'`` one; 'none' without training.
+    """
     if Config.fromfile(config).get('train_cfg', ...) is None:
         return Path('none')
     folder = config.with_suffix('')
@@ -125,12 +147,23 @@ def train(workers: Workers, config: Path) -> Path:
         log = config.with_suffix('.log')
         workers.run(log, TOOLS / 'train.py', config, '--work-dir', folder, '--resume')
         finished.touch()
-    return Path(find_latest_checkpoint(folder))
+    if weights == 'last':
+        return Path(find_latest_checkpoint(folder))
+    best = sorted(folder.glob('best_*.pth'))
+    if len(best) != 1:
+        raise RuntimeError(
+            f"{folder} has {len(best)} files best_*.pth, but the table's weights='best' needs one; set "
+            'default_hooks.checkpoint.save_best to one metric'
+        )
+    return best[0]
 
 
-def run_row(workers: Workers, columns: dict[str, str], config: Path) -> dict:
-    """Train and test; returns the metrics of the test and those of every validation."""
-    checkpoint = train(workers, config)
+def run_row(workers: Workers, columns: dict[str, str], weights: str, config: Path) -> dict:
+    """Train and test; returns the metrics of the test and those of every validation.
+
+    ``unit`` is what the steps of the validations count: epochs or iterations.
+    """
+    checkpoint = train(workers, config, weights)
     folder, log = config.with_suffix(''), config.with_suffix('.log')
     if not sorted(folder.glob('test/*/*.json')):
         workers.run(log, TOOLS / 'test.py', config, checkpoint, '--work-dir', folder / 'test')
@@ -143,7 +176,8 @@ def run_row(workers: Workers, columns: dict[str, str], config: Path) -> dict:
     missing = [key for key in columns.values() if key not in test]
     if missing:
         raise RuntimeError(f'{folder} has no test metrics {missing}; it has {list(test)}')
-    return dict(test=test, val={x['step']: x for x in logged if 'iter' not in x})
+    unit = 'iteration' if logged and not any('epoch' in x for x in logged) else 'epoch'
+    return dict(test=test, val={x['step']: x for x in logged if 'iter' not in x}, unit=unit)
 
 
 def epochs_until(val: dict[int, dict], key: str, target: float) -> float:
@@ -204,11 +238,14 @@ def main() -> None:
         titles = choose_rows(table, args.rows)
         configs = row_configs(table, titles, args.seeds, args.cfg_options)
         workers = Workers(args.jobs)
+        checkpoint = None
         if 'initial' in table:
             initial = write_config(load_config(table.initial.config), out / 'initial.py')
             checkpoint = train(workers, initial)
-            for cfg in configs.values():
+            for cfg in configs.values() if table.initial.get('parts') else ():
                 start_from(cfg, checkpoint, table.initial.parts)
+        if 'prepare' in table:
+            prepare(workers, table.prepare, checkpoint, out)
         runs = {
             (title, seed): write_config(cfg, out / title.replace(' ', '_') / f'seed{seed}.py')
             for (title, seed), cfg in configs.items()
@@ -216,7 +253,8 @@ def main() -> None:
     results = {title: [] for title in titles}
     name, key = next(iter(table.columns.items()))
     with ThreadPoolExecutor(workers.jobs) as pool:
-        done = pool.map(partial(run_row, workers, table.columns), runs.values())
+        run = partial(run_row, workers, table.columns, table.get('weights', 'last'))
+        done = pool.map(run, runs.values())
         for (title, seed), result in zip(runs, done, strict=True):
             results[title].append(dict(seed=seed, **result))
             print(f'{title}, seed {seed}: {name} {result["test"][key]:.1f}', flush=True)

@@ -1,7 +1,7 @@
 """Make the vocabularies and the word table of ReIR from the captions of a config's data sets.
 
     python tools/misc/build_reir_text.py reir_r101_flickr30k data/flickr30k/text \\
-        --categories objects_vocab.txt --vectors glove.6B.300d.txt
+        --categories data/flickr30k/proposals --vectors glove.6B.300d.txt
 
 writes caption_vocab.json and phrase_vocab.json, JSON lists of words from the training set (--scope all:
 from all splits, as in the release), and word_table.safetensors, the vectors of phrase words and of
@@ -9,8 +9,10 @@ the detector's categories that CategorySimilarity(table=...) compares, with its 
 table_words.json. A query of a data set without captions (ReferItGame) is its own caption.
 
 Vectors come from a text file (GloVe, .vec; .gz), bert:FOLDER, clip:NAME:WEIGHTS, or exact: equal
-words, in whatever form, have cosine 1 and others 0. A category is the mean of the words before the
-first comma of its line. Words of the table come from all splits: its vectors are not learned.
+words, in whatever form, have cosine 1 and others 0. Categories are the classes of the proposals, named
+by the proposal file itself or by a text file with a line for each, in the order of their labels; one
+is the mean of the words before the first comma. Words of the table come from all splits: its vectors
+are not learned.
 """
 
 import argparse
@@ -27,8 +29,9 @@ from word_vectors import Vectors, load_vectors
 
 import mmvg  # noqa: F401  (registers the data sets)
 from mmvg.apis import concise_errors, load_config
+from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.text.vocabulary import Vocabulary, tokenize
-from mmvg.text.word_table import WordTable, compose
+from mmvg.text.word_table import WordTable, category_name, compose
 
 
 def dataset_configs(cfg: Config, part: str) -> list[dict]:
@@ -72,14 +75,23 @@ def read_all(cfg: Config) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def read_categories(path: Path) -> list[str]:
-    """First alias of each line of a list such as objects_vocab.txt, in lower case."""
-    if not path.is_file():
+    """First alias of each class of a proposal file, or line of objects_vocab.txt, in lower case."""
+    if path.is_dir():
+        lines = ProposalFile(path).meta.get('classes')
+        if not lines:
+            raise ValueError(
+                f'proposal file {path} does not name its classes; give a text file with the names of '
+                "the detector's classes, one per line, in the order of its labels"
+            )
+    elif path.is_file():
+        lines = path.read_text(encoding='utf-8').splitlines()
+    else:
         raise FileNotFoundError(
-            f'{path} does not exist; give the category names of the detector, one per line, in the '
-            "order of its labels, e.g. objects_vocab.txt of peteanderson80's bottom-up-attention"
+            f'{path} does not exist; give the proposal file, or the names of the classes that its '
+            'detector has, one per line, in the order of its labels, e.g. objects_vocab.txt of '
+            "peteanderson80's bottom-up-attention"
         )
-    lines = path.read_text(encoding='utf-8').splitlines()
-    names = [line.split(',')[0].strip().lower() for line in lines]
+    names = [category_name(line) for line in lines]
     if not all(names):
         raise ValueError(
             f'{path}:{names.index("") + 1} has no name; labels are line numbers, so no line may be empty'
@@ -156,7 +168,13 @@ def main() -> None:
     add('out', type=Path, help='folder to write into')
     add('--scope', choices=['train', 'all'], default='train', help='splits of the vocabularies')
     add('--min-count', type=int, default=1, help='rarer words are <unk>')
-    add('--categories', type=Path, help='category names, one per line; without, no word table')
+    add(
+        '--categories',
+        type=Path,
+        metavar='PROPOSALS',
+        help='the proposal file, or a text file with the names of its classes in their order, one per '
+        'line; without, no word table',
+    )
     add('--vectors', default='exact', help='text file, bert:FOLDER, clip:NAME:WEIGHTS, or exact')
     add('--tokenizer', help='vocabulary of the BERT or CLIP, if it is not its own')
     add('--label-compose', choices=['mean', 'first', 'max'], default='mean')

@@ -3,7 +3,7 @@
 _base_ = './reir_loaders.py'
 
 root = '{{$MMVG_REFERIT_ROOT:data/referit}}'
-text_dir = root + '/text/'
+text_dir = root + '/{{$MMVG_REIR_TEXT:text}}/'
 caption_vocab = text_dir + 'caption_vocab.json'
 phrase_vocab = text_dir + 'phrase_vocab.json'
 word_table = text_dir + 'word_table.safetensors'
@@ -12,6 +12,7 @@ propose = dict(
     type='LoadBoxProposals',
     proposal_file=root + '/proposals',
     max_proposals=_base_.max_proposals,
+    num_categories=word_table,
 )
 encode = dict(
     type='EncodePhrases',

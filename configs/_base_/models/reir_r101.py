@@ -10,7 +10,8 @@ model = dict(
         bgr_to_rgb=False,
         pad_size_divisor=2,
     ),
-    # Frozen. For torchvision's weights: type='ResNet', and style='pytorch' here and in shared_head (A22).
+    # Frozen. For torchvision's weights: type='ResNet', style='pytorch' here and in shared_head (A22), and
+    # above mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True.
     backbone=dict(
         type='CaffeResNet',
         depth=101,

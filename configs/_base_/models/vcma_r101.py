@@ -1,6 +1,8 @@
 # VCMA on tubes of a Faster R-CNN R-101-FPN: 1024-d features, BERT for the sentences. The paper's own
 # sizes are not known (spec vcma 6); these are ours.
 num_clips = 32
+# How regions of frames are described, when they are extracted and when videos of users are seen.
+region_extractor = dict(layer='neck', max_boxes=20, score_thr=0.05, nms_iou=0.5)
 linker = dict(type='TubeLinker', alpha=0.5, max_tubes=20)
 text_model = '{{$MMVG_TEXT_MODEL:bert-base-uncased}}'
 model = dict(

@@ -1,5 +1,7 @@
 # VCMA at a size that learns on a CPU in minutes, for the 64-d features of the detector of fcos_shapes.py.
 num_clips = 16
+# How regions of frames are described, when they are extracted and when videos of users are seen.
+region_extractor = dict(roi_size=3, max_boxes=20, score_thr=0.05, nms_iou=0.5)
 model = dict(
     type='VCMA',
     data_preprocessor=dict(type='VideoDataPreprocessor'),
@@ -29,5 +31,7 @@ model = dict(
         own_motion=True,
         posterior_clip_tubes=True,
         same_tube_always=True,
+        event_share=0.4,
+        beta=12.0,
     ),
 )

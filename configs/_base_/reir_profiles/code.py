@@ -1,6 +1,10 @@
 # ReIR as released, also where that is odd (spec 7, profile "code"; parts as in the golden run of 8.4).
-# Also part of it: vocabularies of all splits (tools/misc/build_reir_text.py --scope all), in a folder of
-# their own.
+# Also part of it: vocabularies of all splits, in a folder of their own beside that of the recipe:
+#     python tools/misc/build_reir_text.py reir_r101_flickr30k data/flickr30k/text_all --scope all \
+#         --categories data/flickr30k/proposals --vectors glove.6B.300d.txt
+#     MMVG_REIR_TEXT=text_all python tools/train.py reir_r101_flickr30k_code
+# and with the variable set for tools/test.py and tools/infer.py, too; without it, data/flickr30k/text is
+# read.
 profile = dict(
     backbone=dict(type='ResNet', style='pytorch'),  # A22: not what the weights were trained with
     shared_head=dict(style='pytorch'),

@@ -19,7 +19,7 @@ profile = dict(
     refine_start=7500,
     loss_reg_coarse=dict(score_gap=0.0, include_self=True, norm='phrase_sum'),
     loss_reg_fine=dict(score_gap=0.0, include_self=True, norm='phrase_sum'),
-    loss_relation=dict(mode='ce', max_class_weight=1.0),  # Eq. 17; A28
+    loss_relation=dict(mode='ce', max_class_weight=1.0, norm='sum'),  # Eq. 17; A28
     # "Similar to Align2Ground" (A34): a margin on the scores, negatives from the batch (A21).
     loss_rank_coarse=dict(mode='hinge', group_size=None),
     loss_rank_fine=dict(mode='hinge', group_size=None),

@@ -11,3 +11,4 @@ model = dict(
     loss_reg_fine=None,
     loss_relation=None,
 )
+optim_wrapper = dict(optimizer=dict(lr=5e-4))  # as the script that trains it says (spec 4)

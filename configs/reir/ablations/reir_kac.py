@@ -1,4 +1,4 @@
-# Table 1, KAC Net*: one stage, reconstruction and visual consistency, at half the learning rate.
+# Table 1, KAC Net*: one stage, reconstruction and visual consistency.
 _base_ = './reir_baseline.py'
 
 model = dict(
@@ -6,4 +6,3 @@ model = dict(
     loss_rank_coarse=None,
     loss_consistency=dict(type='VisualConsistencyLoss', loss_weight=0.1),
 )
-optim_wrapper = dict(optimizer=dict(lr=5e-4))

@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...structures import image_to_canvas
+from ...text.word_table import count_table_categories
 from ..proposal_file import ProposalFile, Proposals
 
 
@@ -31,10 +32,12 @@ class LoadBoxProposals(BaseTransform):
         max_proposals (int): The best M are kept.
         min_score (float): Boxes below are left out.
         with_features (bool): Also load the features of the boxes.
+        num_categories (int | str, optional): Of the model, or its word table: labels from there on are
+            errors.
 
     Raises:
         FileNotFoundError, ValueError: If the file is absent, unfinished or damaged, has not the
-            picture, or has it in another size.
+            picture, or has it in another size, without labels or with labels that no category has.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class LoadBoxProposals(BaseTransform):
         max_proposals: int = 50,
         min_score: float = 0.0,
         with_features: bool = False,
+        num_categories: int | str | None = None,
     ) -> None:
         if max_proposals < 1:
             raise ValueError(f'max_proposals must be 1 or more, got {max_proposals}')
@@ -50,6 +54,7 @@ class LoadBoxProposals(BaseTransform):
         self.max_proposals = max_proposals
         self.min_score = min_score
         self.with_features = with_features
+        self.num_categories = num_categories and count_table_categories(num_categories)
         self.num_clipped = 0
 
     def transform(self, results: dict) -> dict:
@@ -62,6 +67,7 @@ class LoadBoxProposals(BaseTransform):
                 f'{found.size[1]} x {found.size[0]} px when its boxes were made, now it is {width} x '
                 f'{height}; use the same pictures, or make the file again'
             )
+        self.check_labels(found.labels, results, self.file)
         rows = np.flatnonzero(found.scores >= self.min_score)[: self.max_proposals]
         bboxes = torch.from_numpy(found.bboxes[rows])
         self._count_outside(bboxes, width, height, results)
@@ -79,6 +85,25 @@ class LoadBoxProposals(BaseTransform):
         name = osp.basename(results.get('img_path') or '')
         keys = str(results.get('img_id')), name, osp.splitext(name)[0]
         return self.file.get(*filter(None, keys), with_features=self.with_features)
+
+    def check_labels(self, labels: np.ndarray, results: dict, file: ProposalFile | None) -> None:
+        """Raise ValueError for a label that is no category of the model; on the GPU it would only crash."""
+        if not len(labels):
+            return
+        origin = f'{file.KIND} {file.path}' if file else results.get('source')
+        where = f'{origin}: {results.get("img_path")}'
+        if labels.min() < 0:
+            raise ValueError(
+                f'{where} has boxes without a label, but ReIR needs their categories; make the file from '
+                'a detector, or from bottom-up files that have labels, with '
+                'tools/analysis_tools/extract_proposals.py'
+            )
+        if self.num_categories is not None and labels.max() >= self.num_categories:
+            raise ValueError(
+                f'{where} has a box with label {labels.max()}, but the model has {self.num_categories} '
+                'categories, counted from 0; make its word table with '
+                'tools/misc/build_reir_text.py --categories and the class names of these proposals'
+            )
 
     def _count_outside(self, bboxes: Tensor, width: int, height: int, results: dict) -> None:
         limit = bboxes.new_tensor([width, height, width, height]) + 1

@@ -34,8 +34,11 @@ class LoadRoIFeatures(BaseTransform):
         maps (bool): Load the feature map in place of the picture.
         annotations (bool): First in the pipeline only: also do what :class:`LoadQueryAnnotations`
             does, which needs a picture. For evaluation.
-        proposal_file, max_proposals, min_score: As of :class:`LoadBoxProposals`. If a proposal file
-            is given, or the record has proposals, they must be the ones that the features are of.
+        max_proposals (int): The best M of the file are kept.
+        min_score (float): Boxes below are left out.
+        proposal_file (str, optional): As of :class:`LoadBoxProposals`. If it is given, or the record has
+            proposals, what is kept of these must be the best of those that the features are of.
+        num_categories (int | str, optional): As of :class:`LoadBoxProposals`.
 
     Raises:
         FileNotFoundError, ValueError: If a file is absent, unfinished or damaged, has not the picture,
@@ -50,6 +53,7 @@ class LoadRoIFeatures(BaseTransform):
         proposal_file: str | None = None,
         max_proposals: int = 50,
         min_score: float = 0.0,
+        num_categories: int | str | None = None,
     ) -> None:
         self.file = RoIFeatureFile(feature_file)
         if maps and not self.file.has_maps:
@@ -59,7 +63,9 @@ class LoadRoIFeatures(BaseTransform):
             )
         self.maps = maps
         self.annotations = LoadQueryAnnotations() if annotations else None
-        self.boxes = LoadBoxProposals(proposal_file, max_proposals, min_score)
+        self.boxes = LoadBoxProposals(
+            proposal_file, max_proposals, min_score, num_categories=num_categories
+        )
 
     def transform(self, results: dict) -> dict:
         """Set proposals with features, and without a loaded picture all that its loading sets."""
@@ -72,8 +78,9 @@ class LoadRoIFeatures(BaseTransform):
             self._set_view(results, found)
         if found.feature_map is not None:
             results['img'] = found.feature_map.transpose(1, 2, 0)
-        self._check_proposals(results, found.proposals)
-        results['proposals'] = self._as_instances(found)
+        count = self._count_kept(results, found.proposals)
+        self.boxes.check_labels(found.proposals.labels, results, self.file)
+        results['proposals'] = self._as_instances(found)[:count]
         return results
 
     def _set_view(self, results: dict, found: RoIFeatures) -> None:
@@ -118,14 +125,20 @@ class LoadRoIFeatures(BaseTransform):
                 'crops are not possible',
             )
 
-    def _check_proposals(self, results: dict, cached: Proposals) -> None:
-        """Raise ValueError if the live pipeline would have other proposals."""
+    def _count_kept(self, results: dict, cached: Proposals) -> int:
+        """How many of the proposals, the best first, are kept.
+
+        Raises:
+            ValueError: If the live pipeline would have other ones.
+        """
         if self.boxes.file is None and not isinstance(results.get('proposals'), dict):
-            return
+            high = np.count_nonzero(cached.scores >= self.boxes.min_score)
+            return min(high, self.boxes.max_proposals)
         live = self.boxes(dict(results))['proposals']
         for name in ('bboxes', 'scores', 'labels'):
-            if not np.array_equal(live[name].numpy(), getattr(cached, name)):
+            if not np.array_equal(live[name].numpy(), getattr(cached, name)[: len(live)]):
                 self._fail(results, f'has other proposals ({name}) than its features were made of')
+        return len(live)
 
     def _as_instances(self, found: RoIFeatures) -> InstanceData:
         fields = found.proposals._asdict()

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
@@ -14,7 +15,7 @@ class PackVideoInputs(BaseTransform):
     """Pack a video segment and its sentences for :class:`VCMA`.
 
     ``inputs`` is what :class:`LoadTubes` found (``tube_feats``, ``tube_boxes``, ``frame_feats``), or,
-    without it, ``frames``, F uint8 tensors 3 x H x W. The truth, where the data set gives any, is
+    without it, ``frames``, uint8 F x 3 x H x W. The truth, where the data set gives any, is
     ``tubes`` of the metainfo, which evaluation reads and nothing else.
     """
 
@@ -24,7 +25,8 @@ class PackVideoInputs(BaseTransform):
         meta = {k: results[k] for k in _META_KEYS if k in results}
         found = results.get('tubes_found')
         if found is None:
-            inputs = dict(frames=[torch.from_numpy(f).permute(2, 0, 1) for f in results['frames']])
+            frames = torch.from_numpy(np.stack(results['frames']))
+            inputs = dict(frames=frames.permute(0, 3, 1, 2))  # a list would be collated by frames
         else:
             inputs = {k: torch.from_numpy(v) for k, v in found.items() if k != 'bboxes'}
             meta['tube_bboxes'] = found['bboxes']

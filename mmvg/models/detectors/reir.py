@@ -23,6 +23,12 @@ class ReIR(BaseDetector):
     offsets, their features enriched along the relations of the caption, and matched again (fine).
     No loss reads an annotated box.
 
+    A checkpoint has ``iteration``, the training steps so far, so that a resumed run goes on in the phase
+    that it was in. Of a finished run it is 80,000: with it as ``load_from``, new training moves boxes
+    from its first step on, before offsets have adapted to new data. For another start without, add the
+    old steps to ``refine_start`` and ``reg_loss_start``, or train with ``refine='never'`` first; or
+    delete ``iteration`` from the checkpoint's ``state_dict``, and it counts from 0.
+
     Args:
         backbone (dict): Gives one feature map per image; frozen.
         roi_extractor (dict): Such as mmdet's ``SingleRoIExtractor``.
@@ -32,7 +38,7 @@ class ReIR(BaseDetector):
         category_similarity (dict): See :class:`CategorySimilarity`.
         bbox_head (dict): :class:`CoarseToFineMatchingHead`.
         neck (dict, optional): :class:`RelationGraphNeck`; None: no relations between boxes.
-        stages (int): 1: coarse matching only.
+        stages (int): 2, or 1: coarse matching only, without neck and losses of the fine stage.
         loss_recon_coarse, loss_recon_fine, loss_reg_coarse, loss_reg_fine, loss_relation,
             loss_rank_coarse, loss_rank_fine, loss_consistency (dict, optional): None: without this
             term. The last one is KAC Net's.
@@ -48,6 +54,9 @@ class ReIR(BaseDetector):
             in the release, from ``refine_start`` on in the paper.
         refine (str): ``'auto'``: after ``refine_start``; ``'always'`` or ``'never'`` (A23).
         min_box_size (float): Sides of a refined box in pixels, at least (A40).
+
+    Raises:
+        ValueError: If an option has no such value, or a part is to learn from what is switched off.
     """
 
     LOSSES = (
@@ -91,6 +100,8 @@ class ReIR(BaseDetector):
             raise ValueError(f"graph_edges must be 'all' or 'listed', not {graph_edges!r}")
         if relation_stages not in ('fine', 'both'):
             raise ValueError(f"relation_stages must be 'fine' or 'both', not {relation_stages!r}")
+        if stages not in (1, 2):
+            raise ValueError(f'stages must be 1 or 2, not {stages!r}')
         unknown = set(losses) - {f'loss_{name}' for name in self.LOSSES}
         if unknown:
             raise TypeError(f'ReIR has no {sorted(unknown)}; its losses are {self.LOSSES}')
@@ -104,8 +115,8 @@ class ReIR(BaseDetector):
         self.losses = torch.nn.ModuleDict(
             {name.removeprefix('loss_'): MODELS.build(cfg) for name, cfg in losses.items() if cfg}
         )
-        self._check_losses()
         self.stages = stages
+        self._check_losses()
         self.loss_scale = loss_scale
         self.refine_start = refine_start
         self.reg_loss_start = reg_loss_start
@@ -114,12 +125,25 @@ class ReIR(BaseDetector):
         self.graph_edges = graph_edges
         self.relation_stages = ('fine',) if relation_stages == 'fine' else ('coarse', 'fine')
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
+        # The same: who asks for a number on a GPU waits until all work there is done.
+        self._steps = 0
+        self.register_load_state_dict_post_hook(_follow_iteration)
         for frozen in (self.backbone, self.shared_head):
             frozen.requires_grad_(False)
 
     def _check_losses(self) -> None:
         """Raise ValueError for a loss whose part of the model is switched off."""
         head, ranking = self.bbox_head, {'rank_coarse', 'rank_fine'} & set(self.losses)
+        fine = sorted({'recon_fine', 'reg_fine', 'rank_fine', 'relation'} & set(self.losses))
+        unused = [f'loss_{name}' for name in fine] + ['neck'] * (self.neck is not None)
+        if self.stages == 1 and unused:
+            raise ValueError(f'stages=1 has no use for {", ".join(unused)}; set them to None')
+        offsets = sorted({'reg_coarse', 'reg_fine'} & set(self.losses))
+        if offsets and head.regressor is None:
+            raise ValueError(
+                f"loss_{offsets[0]} has no offsets to learn with bbox_head.regressor='none'; set it to "
+                'None, or choose another regressor'
+            )
         if ranking and head.image_proj is None:
             raise ValueError(f'loss_{min(ranking)} needs bbox_head.ranking_dims > 0')
         if ranking and self.language_model.context == 'phrase':
@@ -143,8 +167,19 @@ class ReIR(BaseDetector):
     def refining(self) -> bool:
         """Whether offsets move boxes by now."""
         return self.refine == 'always' or (
-            self.refine == 'auto' and int(self.iteration) > self.refine_start
+            self.refine == 'auto' and self._steps > self.refine_start
         )
+
+    def set_iteration(self, steps: int) -> None:
+        """Go on as after so many training steps."""
+        self.iteration.fill_(steps)
+        self._steps = steps
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything reads features of boxes; else their categories alone decide."""
+        readers = self.bbox_head.scorer, self.bbox_head.regressor, self.neck
+        return any(part is not None for part in readers) or len(self.losses) > 0
 
     # --- the two stages, in the order of the paper's section 3.2
 
@@ -162,7 +197,10 @@ class ReIR(BaseDetector):
         """B x R x D vectors of B x R boxes; 0 where there is none."""
         image = present.nonzero()[:, :1].to(boxes.dtype)
         rois = torch.cat([image, boxes[present]], 1)
-        feats = self.shared_head(self.roi_extractor([feature_map], rois)).mean((2, 3))
+        # In float32, even of a bfloat16 map: the extractor gives boxes the type of the map, and with it
+        # corners near 900 px would move by up to 2 px.
+        pooled = self.roi_extractor([feature_map.float()], rois).to(feature_map.dtype)
+        feats = self.shared_head(pooled).mean((2, 3))
         padded = feats.new_zeros(*present.shape, feats.shape[-1])
         padded[present] = feats
         return padded
@@ -180,8 +218,8 @@ class ReIR(BaseDetector):
 
     def _needs_map(self, inputs: dict[str, Tensor]) -> bool:
         """Whether features of boxes must be extracted; checks cached ones when they first come."""
-        if 'rois' not in inputs:
-            return True
+        if not self.looks or 'rois' not in inputs:
+            return self.looks
         whole = self.bbox_head.place_predictor is not None
         moves = self.stages == 2 and self.bbox_head.regressor is not None and self.refine != 'never'
         path, source = inputs['feature_source']
@@ -199,10 +237,7 @@ class ReIR(BaseDetector):
     def match_coarse(self, inputs: dict, text: dict, feature_map: Tensor) -> dict[str, Tensor]:
         """Match phrases with all proposals (section 3.2.2)."""
         boxes, present = inputs['boxes'], inputs['box_present']
-        rois = inputs.get('rois')  # cached
-        if rois is None:
-            rois = self.extract_rois(feature_map, boxes, present)
-        visual, picture = self.embed_proposals(rois, inputs, feature_map)
+        visual, picture = self._see_proposals(inputs, feature_map)
         pairs = inputs['phrase_present'].unsqueeze(2) & present.unsqueeze(1)
         similarity = self.category_similarity(inputs['word_ids'], inputs['labels'], present)
         coarse = self.bbox_head.match(text['phrases'], visual, similarity, pairs)
@@ -216,6 +251,18 @@ class ReIR(BaseDetector):
             feature=feature,
             picture=picture,
         )
+
+    def _see_proposals(
+        self, inputs: dict, feature_map: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`embed_proposals`, of cached or new features; zeros if nothing reads them."""
+        boxes, present = inputs['boxes'], inputs['box_present']
+        if not self.looks:
+            return boxes.new_zeros(len(boxes), 1, boxes.shape[1], 1), None
+        rois = inputs.get('rois')  # cached
+        if rois is None:
+            rois = self.extract_rois(feature_map, boxes, present)
+        return self.embed_proposals(rois, inputs, feature_map)
 
     def embed_proposals(
         self, rois: Tensor, inputs: dict, feature_map: Tensor
@@ -311,6 +358,7 @@ class ReIR(BaseDetector):
             terms['relation'] = sum(self._relation_loss(feature, inputs) for feature in stages)
         if self.training:
             self.iteration += 1
+            self._steps += 1
         return {f'loss_{name}': self._reduce(per_image) for name, per_image in terms.items()}
 
     def _stage_losses(self, stage: str, found: dict, text: dict, inputs: dict) -> dict[str, Tensor]:
@@ -331,7 +379,7 @@ class ReIR(BaseDetector):
             if stage == 'fine' and self.bbox_head.fine_conf == 'fused':
                 confidence = confidence * found['weight']
             # 0 rather than left out, so that the regressor always has a gradient (DDP).
-            started = float(int(self.iteration) >= self.reg_loss_start)
+            started = float(self._steps >= self.reg_loss_start)
             terms[f'reg_{stage}'] = started * self.losses[f'reg_{stage}'](
                 found['deltas'], found['boxes'], confidence, found['present']
             )
@@ -425,6 +473,11 @@ class ReIR(BaseDetector):
     def _forward(self, inputs: dict[str, Tensor], data_samples: list = None) -> Tensor:
         """Boxes, B x N x 4; needs no data samples."""
         return self.choose(inputs)['bboxes']
+
+
+def _follow_iteration(model: ReIR, incompatible_keys: object) -> None:
+    """After weights were loaded."""
+    model._steps = int(model.iteration)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:

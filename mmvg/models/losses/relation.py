@@ -33,6 +33,7 @@ class RelationLoss(nn.Module):
         class_counts (Sequence[int] | str, optional): How often each category occurs in training, or the
             file that says it; without, all weigh the same.
         max_class_weight (float): Weight of the rarest category; 1 switches weights off.
+        norm (str): Of an image: ``'mean'`` over its relations (release) or their ``'sum'`` (Eq. 17).
         loss_weight (float): lambda_2.
     """
 
@@ -41,12 +42,16 @@ class RelationLoss(nn.Module):
         mode: str = 'bce',
         class_counts: Sequence[int] | str | None = None,
         max_class_weight: float = 10.0,
+        norm: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if mode not in ('bce', 'ce'):
             raise ValueError(f"mode must be 'bce' or 'ce', not {mode!r}")
+        if norm not in ('mean', 'sum'):
+            raise ValueError(f"norm must be 'mean' or 'sum', not {norm!r}")
         self.mode = mode
+        self.norm = norm
         self.loss_weight = loss_weight
         if isinstance(class_counts, str):
             class_counts = RelationCategories.load(class_counts).counts
@@ -75,5 +80,7 @@ class RelationLoss(nn.Module):
             losses = F.cross_entropy(logits, targets.argmax(1), self.weights, reduction='none')
         zeros = torch.zeros(num_images, dtype=losses.dtype, device=losses.device)
         total = zeros.index_add(0, image_index, losses * listed)
+        if self.norm == 'sum':
+            return self.loss_weight * total
         count = zeros.index_add(0, image_index, listed.to(losses.dtype))
         return self.loss_weight * total / count.clamp(min=1)

@@ -16,6 +16,8 @@ class RelationGraphNeck(BaseModule):
 
     A node is a phrase, its feature the attended mean of the phrase's boxes. One step of message
     passing gives every node a context, which is dealt out to the boxes of the phrase. Spec 2.6, A19.
+    A caption without relations passes unchanged in both variants, as in the release (spec 2.6); Eq. 6
+    and 8, read literally, would add a phrase's own feature to its boxes even there.
 
     Args:
         embed_dims (int): C.

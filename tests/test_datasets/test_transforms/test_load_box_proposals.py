@@ -19,6 +19,7 @@ from mmvg.datasets.transforms import (
 )
 from mmvg.evaluation import GroundingMetric
 from mmvg.structures import canvas_to_image
+from mmvg.text import WordTable
 
 BOXES = [[100.0, 120.0, 300.0, 360.0], [0.0, 0.0, 640.0, 480.0], [500.0, 10.0, 520.0, 30.0]]
 SCORES = [0.5, 0.9, 0.1]
@@ -211,3 +212,26 @@ def test_worker_processes_and_upper_bound(tmp_path):
             metric.process({}, [sample.to_dict()])
     figures = metric.compute_metrics(metric.results)
     assert figures['val/upper_bound@0.5'] == pytest.approx(100 * sum(total[:3]) / sum(total))
+
+
+def write_table(path, names):
+    size = len(names)
+    path.write_bytes(WordTable(torch.eye(size), torch.eye(size), names, names).dumps())
+    return str(path)
+
+
+def test_labels_that_are_no_category_are_refused(proposal_file, make_results, tmp_path):
+    path = proposal_file(labels=[2, 1, 0])
+    table = write_table(tmp_path / 'three.safetensors', ['a', 'b', 'c'])
+    for number in (3, table):
+        found = build(path, num_categories=number)(make_results())['proposals']
+        assert found.labels.tolist() == [1, 2, 0]
+    message = rf'{path}: .*picture.jpg has a box with label 2, .* 2 categories.*--categories'
+    with pytest.raises(ValueError, match=message):
+        build(path, num_categories=2)(make_results())
+    # The file of bottom-up attention has no labels; ReIR cannot do without.
+    with pytest.raises(ValueError, match=r'picture.jpg has boxes without a label.*have labels'):
+        build(proposal_file(labels=[-1, -1, -1]))(make_results())
+    given = dict(bboxes=BOXES, scores=SCORES, labels=LABELS)
+    with pytest.raises(ValueError, match=r'annotations.json:3: .* label 1599, .* 1599 categories'):
+        build(num_categories=1599)(dict(make_results(), proposals=given))

@@ -108,16 +108,33 @@ def test_picture_of_another_size_and_unknown_pictures_are_refused(path):
         build(path)(dict(record(), img_path='x.jpg'))
 
 
+KEPT = (2, {}), (1, dict(max_proposals=1)), (1, dict(min_score=0.6)), (0, dict(min_score=0.95))
+
+
+@pytest.mark.parametrize('size, options', KEPT)
+def test_the_best_of_the_proposals_may_be_kept(path, size, options):
+    """With their features, as if the file had been made of them only."""
+    found = build(path, **options)(record())['proposals']
+    assert found.bboxes.tolist() == BOXES[:size].tolist() and len(found.scores) == size
+    assert found.features.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]][:size]
+    assert found.feature_source == dict(backbone='abc') and found.input_size == INPUT
+
+
 def test_proposals_must_be_those_of_the_features(path, tmp_path):
     with ProposalWriter(tmp_path / 'proposals', {}) as writer:
         writer.add('picture.jpg', BOXES, SCORES, LABELS, SIZE)
-    for size, options in (2, {}), (1, dict(max_proposals=1)), (1, dict(min_score=0.6)):
+    for size, options in KEPT:
         step = build(path, proposal_file=str(tmp_path / 'proposals'), **options)
-        if size == 2:
-            assert len(step(record())['proposals']) == 2
-            continue
-        with pytest.raises(ValueError, match=r'has other proposals \(bboxes\) than its features'):
-            step(record())
+        assert len(step(record())['proposals']) == size
+    more = np.concatenate([BOXES, [[5, 5, 90, 90]]], dtype=np.float32)
+    with ProposalWriter(tmp_path / 'more', {}) as writer:
+        writer.add('picture.jpg', more, np.array([0.9, 0.5, 0.1]), np.array([7, 3, 1]), SIZE)
+    assert (
+        len(build(path, proposal_file=str(tmp_path / 'more'), min_score=0.2)(record())['proposals'])
+        == 2
+    )
+    with pytest.raises(ValueError, match=r'has other proposals \(bboxes\) than its features'):
+        build(path, proposal_file=str(tmp_path / 'more'))(record())
     given = dict(bboxes=BOXES, scores=SCORES, labels=LABELS + 1)
     with pytest.raises(ValueError, match=r'has other proposals \(labels\)'):
         build(path)(record(proposals=given))

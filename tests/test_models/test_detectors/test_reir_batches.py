@@ -8,6 +8,11 @@ def finite(*tensors):
     return all(t is None or t.isfinite().all() for t in tensors)
 
 
+ONE_STAGE = dict(
+    stages=1,
+    neck=None,
+    **dict.fromkeys([f'loss_{n}' for n in ('recon_fine', 'reg_fine', 'rank_fine', 'relation')]),
+)
 # Every value of every option at least once.
 OPTIONS = {
     'default': dict(),
@@ -19,16 +24,18 @@ OPTIONS = {
     ),
     'mlp': dict(head=dict(scorer='mlp', regressor='visual', fuse='fine', spatial='box5')),
     'dot': dict(head=dict(scorer='dot', combine='none', fuse='coarse', spatial='grid98')),
-    'no regression': dict(head=dict(regressor='none', separate_norm=True)),
+    'no regression': dict(
+        head=dict(regressor='none', separate_norm=True), loss_reg_coarse=None, loss_reg_fine=None
+    ),
     'lstm': dict(head=dict(decoder_rnn='lstm'), text=dict(rnn='lstm', pool='sum')),
     'own norm': dict(head=dict(separate_norm=True), graph=dict(isolated_zero=True)),
     'layernorm': dict(head=dict(phrase_norm='layernorm', visual_norm='none')),
     'phrases only': dict(text=dict(context='phrase'), loss_rank_coarse=None, loss_rank_fine=None),
     'fallback': dict(similarity=dict(fallback=0.3), graph=dict(attention='uniform')),
     'cos mean': dict(similarity=dict(pool='cos_mean'), neck=None),
-    'max': dict(similarity=dict(pool='max'), stages=1),
+    'max': dict(similarity=dict(pool='max'), **ONE_STAGE),
     'kac': dict(
-        stages=1,
+        **ONE_STAGE,
         head=dict(predict_places=True, share_embedding=False),
         loss_consistency=dict(type='VisualConsistencyLoss'),
     ),
@@ -141,6 +148,25 @@ def test_no_relations_and_no_phrases_in_the_whole_batch(reir):
             for name, p in model.named_parameters():
                 assert not p.requires_grad or p.grad is not None and finite(p.grad), name
             assert not any(p.grad.any() for p in model.bbox_head.relation_classifier.parameters())
+
+
+def test_boxes_of_large_pictures_stay_where_they_are_in_mixed_precision(reir):
+    """Near 900 px a bfloat16 number is a multiple of 4, so boxes must not be rounded like maps."""
+    model = reir.build()
+    ramp = torch.arange(256.0).expand(1, 16, 256, 256) / 8  # its slope shows where a box is
+    boxes = torch.tensor([[[897.0, 10, 961, 90], [899.0, 10, 963, 90], [901.5, 10, 965.5, 90]]])
+    there = torch.ones(1, 3, dtype=torch.bool)
+    exact = model.extract_rois(ramp, boxes, there)
+    found = model.extract_rois(ramp.bfloat16(), boxes, there)
+    assert found.dtype == torch.bfloat16
+    # A pixel is 1 / 32. A number near 29 is a multiple of 1 / 8 in bfloat16, 4 px: what is left is the
+    # rounding of the result, no more.
+    assert torch.equal(found, exact.bfloat16())
+    pooled = []
+    model.shared_head.register_forward_hook(lambda _, inputs, __: pooled.append(inputs[0]))
+    with torch.autocast('cpu', torch.bfloat16):
+        model.extract_rois(ramp, boxes, there)
+    assert torch.allclose(pooled[0].float().mean((2, 3)), exact[0], atol=0.01)
 
 
 @pytest.mark.parametrize('name', OPTIONS)

@@ -1,10 +1,23 @@
 """How ReIR behaves: stages, graph, refinement, predictions (spec reir 8.5)."""
 
+import copy
+
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.runner.checkpoint import load_state_dict
 
 from mmvg.structures import apply_deltas, clip_to_size
+
+ONE_STAGE = dict(
+    stages=1,
+    neck=None,
+    loss_recon_fine=None,
+    loss_reg_fine=None,
+    loss_rank_fine=None,
+    loss_relation=None,
+)
+NO_FINE_LOSSES = {key: None for key in ONE_STAGE if key.startswith('loss')}
 
 
 def test_without_similarities_all_phrases_attend_to_the_same_boxes(reir):
@@ -107,8 +120,50 @@ def test_a_checkpoint_keeps_refinement_on(reir):
     for refine, expected in (('always', True), ('never', False)):
         for iteration in (0, 9999):
             model = reir.build(refine=refine)
-            model.iteration.fill_(iteration)
+            model.set_iteration(iteration)
             assert model.refining == expected
+
+
+@pytest.mark.parametrize('load', [torch.nn.Module.load_state_dict, load_state_dict])
+def test_steps_are_counted_without_asking_the_device(reir, load):
+    """The number that is asked follows the buffer: steps, loading (torch's, mmengine's), copies."""
+    inputs = reir.collate(reir.usual_images()[:1])
+    model = reir.build(refine_start=2, reg_loss_start=2)
+    for _ in range(3):
+        model.loss(inputs, [])
+    assert model._steps == int(model.iteration) == 3
+    other = reir.build(refine_start=2)
+    load(other, model.state_dict())
+    assert other._steps == int(other.iteration) == 3 and other.refining
+    twin = copy.deepcopy(other)
+    load(twin, reir.build().state_dict())
+    assert twin._steps == int(twin.iteration) == 0 and other._steps == 3
+    # An older checkpoint without the count leaves it as it is.
+    state = model.state_dict()
+    del state['iteration']
+    twin.set_iteration(7)
+    twin.load_state_dict(state, strict=False)
+    assert twin._steps == int(twin.iteration) == 7
+    # Numbers of the buffer are not read: a tensor without any would fail.
+    model.iteration = model.iteration.to('meta')
+    model.loss(inputs, [])
+    assert model.refining and model._steps == 4
+
+
+def test_nothing_looks_at_pictures_if_categories_alone_decide(reir):
+    """The answers are those of a model that looks and does not read what it sees."""
+    head = dict(scorer='none', combine='add_log', regressor='none')
+    losses = dict.fromkeys(f'loss_{n}' for n in ('recon_coarse', 'rank_coarse', 'reg_coarse'))
+    inputs = reir.collate([*reir.usual_images(), *reir.odd_images()], slots=1)
+    blind = reir.build(head=head, **(ONE_STAGE | losses)).eval()
+    looking = reir.build(head=head, **(ONE_STAGE | dict(loss_reg_coarse=None))).eval()
+    assert not blind.looks and looking.looks and reir.build().looks
+    assert reir.build(head=head, stages=2, **(losses | NO_FINE_LOSSES)).looks  # the graph does
+    torch.testing.assert_close(blind.choose(inputs), looking.choose(inputs), rtol=0, atol=0)
+    del inputs['images']
+    assert blind.choose(inputs)['bboxes'].any()
+    with pytest.raises(KeyError, match='images'):
+        looking.choose(inputs)
 
 
 def test_refined_boxes_and_features(reir):
@@ -162,7 +217,7 @@ def test_scale_of_the_losses(reir):
 
 def test_terms_that_are_left_out(reir):
     inputs = reir.collate(reir.usual_images())
-    one = reir.build(stages=1)
+    one = reir.build(**ONE_STAGE)
     assert one.loss(inputs, []).keys() == {
         'loss_recon_coarse',
         'loss_reg_coarse',
@@ -261,6 +316,21 @@ def test_mistakes_in_a_config_are_named(reir):
         reir.build(loss_bbox=dict(type='L1Loss'))
     with pytest.raises(ValueError, match='predict_places'):
         reir.build(loss_consistency=dict(type='VisualConsistencyLoss'))
+    for stages in (0, 3, '2'):
+        with pytest.raises(ValueError, match='stages must be 1 or 2'):
+            reir.build(stages=stages)
+    for part in ('neck', *NO_FINE_LOSSES):
+        kept = {key: ONE_STAGE[key] for key in ONE_STAGE if key != part}
+        with pytest.raises(ValueError, match=f'stages=1 has no use for {part}; set'):
+            reir.build(**kept)
+    with pytest.raises(
+        ValueError, match='loss_recon_fine, loss_reg_fine, .*, neck; set them to None'
+    ):
+        reir.build(stages=1)
+    for stage in ('coarse', 'fine'):
+        only = {f'loss_reg_{s}': None for s in ('coarse', 'fine') if s != stage}
+        with pytest.raises(ValueError, match=f"loss_reg_{stage} has no offsets .*regressor='none'"):
+            reir.build(head=dict(regressor='none'), **only)
 
 
 def test_regression_may_start_to_count_later(reir):
@@ -324,7 +394,7 @@ def test_the_decoder_may_have_words_of_its_own(reir):
 
 def test_the_whole_picture_is_one_more_row(reir):
     """KAC Net: normalised with the proposals, without what the batch is filled up with."""
-    model = reir.build(stages=1, head=dict(predict_places=True))
+    model = reir.build(head=dict(predict_places=True), **ONE_STAGE)
     inputs = reir.collate([reir.make_image(0), reir.make_image(1, proposals=5)])
     height, width = inputs['images'].shape[-2:]
     inputs['image_sizes'][1] = torch.tensor([height // 2, width // 4])

@@ -80,6 +80,19 @@ def test_without_counts_it_is_the_mean_binary_cross_entropy():
 
 
 @pytest.mark.parametrize('mode', ['bce', 'ce'])
+def test_relations_of_an_image_may_be_summed(mode):
+    """Eq. 17; image 0 has three that are listed, image 2 has one."""
+    logits, targets = make()
+    mean, total = (build(mode=mode, norm=n)(logits, targets, INDEX, 4) for n in ('mean', 'sum'))
+    torch.testing.assert_close(total, mean * torch.tensor([3.0, 0.0, 1.0, 0.0]))
+    if mode == 'ce':
+        by_hand = -sum(logits[r].log_softmax(0)[c] for r, c in ((0, 1), (1, 0), (4, 2)))
+        torch.testing.assert_close(total[0], by_hand)
+    with pytest.raises(ValueError, match="norm must be 'mean' or 'sum'"):
+        build(norm='max')
+
+
+@pytest.mark.parametrize('mode', ['bce', 'ce'])
 def test_no_relations_at_all(mode):
     logits, targets = make()
     found = build(mode=mode)(logits[:0], targets[:0], INDEX[:0], 3)

@@ -1,9 +1,13 @@
 # The rows of ReIR's Table 2 on generated captions, for ../train_table.py: matching in two stages (TSD),
 # self-taught regression (STR), graph and relation classification (VOGN & RC).
+_base_ = '../../../configs/_base_/reir_profiles/argmax.py'
 _no_reg = dict(loss_reg_coarse=None, loss_reg_fine=None, refine='never')
 _no_graph = dict(neck=None, loss_relation=None)
 
 config = 'reir/reir_shapes'
+# Rows leave out losses, but all have the parameters of the full model (regressor, classifier of relations),
+# some of which then get no gradient; without this, DDP would wait for it and fail.
+common = dict(find_unused_parameters=True)
 initial = dict(config='transvg/fcos_shapes', parts=['backbone'])
 columns = {
     'Acc': 'test/acc@0.5',  # of the boxes that both stages agree on
@@ -38,23 +42,6 @@ rows = {
         train_dataloader=None,
         optim_wrapper=None,
         param_scheduler=None,
-        model=dict(
-            stages=1,
-            bbox_head=dict(
-                scorer='none',
-                combine='add_log',
-                regressor='none',
-                num_relations=0,
-                ranking_dims=0,
-            ),
-            neck=None,
-            loss_recon_coarse=None,
-            loss_recon_fine=None,
-            loss_reg_coarse=None,
-            loss_reg_fine=None,
-            loss_relation=None,
-            loss_rank_coarse=None,
-            loss_rank_fine=None,
-        ),
+        model=_base_.profile,
     ),
 }

@@ -1,0 +1,186 @@
+"""VCMA in two processes: what is a mean over sentences learns as in one, contrasts are of each process.
+
+With as many sentences in every process, losses of the E- and the M-phase are means over all of them.
+The contrast has its negatives within a process; its gradient is the mean of those of the processes.
+"""
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import CheckpointLoader, Runner
+
+import mmvg  # noqa: F401
+from mmvg.apis import set_up_distribution
+from mmvg.datasets import ShapesVideoDataset
+from mmvg.datasets.video_regions import VideoRegionWriter
+from mmvg.structures.regions import Regions
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/vcma/vcma_shapes.py'
+BATCH, VIDEOS, FRAMES, ITERS = 4, 8, (0, 10, 21, 31), 4
+load_checkpoint = CheckpointLoader.load_checkpoint  # reads what mmengine stores
+
+
+def write_regions(path):
+    dataset = ShapesVideoDataset(num_videos=VIDEOS, with_truth=True, pipeline=[])
+    with VideoRegionWriter(path, dict(detector='none')) as writer:
+        for index in range(VIDEOS):
+            record, rng = dataset.get_data_info(index), np.random.default_rng(index)
+            features = rng.standard_normal((len(record['tracks']), 64)).astype(np.float32)
+            for frame in FRAMES:
+                boxes = record['tracks'][:, frame]
+                writer.add_frame(
+                    *(record['video_id'], frame),
+                    Regions(
+                        *(boxes, np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.int64)),
+                        *(features, rng.standard_normal(64).astype(np.float32), (64, 64)),
+                    ),
+                )
+
+
+def tiny_config(regions, work_dir, world_size, warmup):
+    """One sentence per sample; plain SGD, for Adam would blow up rounding errors."""
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir, cfg.log_level = str(work_dir), 'ERROR'
+    cfg.experiment_name = work_dir.name
+    cfg.train_cfg.update(max_iters=1 if warmup else ITERS, val_interval=100)
+    cfg.custom_hooks[0].update(
+        warmup_iters=warmup, e_iters=ITERS // 2, m_iters=ITERS // 2, ramp_rounds=0
+    )
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=-1, save_best=None)
+    loader = cfg.train_dataloader
+    loader.update(batch_size=BATCH // world_size, num_workers=0)
+    loader.dataset.update(num_videos=VIDEOS, max_queries=1)
+    loader.dataset.pipeline[0].num_frames = len(FRAMES)
+    loader.dataset.pipeline[1].region_file = str(regions)
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    cfg.model.tube_head.mil_weight = 0.0  # in the E- and M-phase
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+    return cfg
+
+
+def start_runner(cfg, rank, world_size, port):
+    torch.set_num_threads(1)
+    if world_size > 1:
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(world_size),
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=str(port),
+        )
+        set_up_distribution(cfg, 'pytorch')
+    return Runner.from_cfg(cfg)
+
+
+def train(regions, work_dir, rank, world_size, port, warmup):
+    runner = start_runner(
+        tiny_config(regions, work_dir, world_size, warmup), rank, world_size, port
+    )
+    runner.train()
+    torch.save(runner.model.state_dict(), work_dir / f'rank{rank}.pth')
+
+
+@pytest.fixture(scope='module')
+def processes():
+    """Fresh processes that need not import everything again."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmvg', 'mmengine.runner'])
+    return context
+
+
+@pytest.fixture(scope='module')
+def launch(processes, tmp_path_factory):
+    regions = tmp_path_factory.mktemp('regions') / 'regions'
+    write_regions(regions)
+
+    def launch(work_dir, world_size, warmup):
+        with socket.socket() as server:
+            server.bind(('127.0.0.1', 0))
+            port = server.getsockname()[1]
+        work_dir.mkdir()
+        ranks = [
+            processes.Process(
+                target=train, args=(regions, work_dir, rank, world_size, port, warmup)
+            )
+            for rank in range(world_size)
+        ]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+        assert [process.exitcode for process in ranks] == [0] * world_size
+        found = [torch.load(work_dir / f'rank{rank}.pth') for rank in range(world_size)]
+        for name, tensor in found[0].items():
+            assert torch.equal(found[-1][name], tensor), name
+
+    launch.regions = regions
+    return launch
+
+
+def state_after(work_dir, iteration):
+    return load_checkpoint(str(work_dir / f'iter_{iteration}.pth'))['state_dict']
+
+
+def initial(regions, folder):
+    return Runner.from_cfg(tiny_config(regions, folder / 'initial', 1, 0))
+
+
+def changed(one, other):
+    return {name for name in one if not torch.equal(one[name], other[name])}
+
+
+def assert_close(one, other, start):
+    """Equal, by far less than the training moved them."""
+    for name, tensor in one.items():
+        torch.testing.assert_close(
+            other[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f'{name}: {text}'
+        )
+    assert max((one[n] - start[n]).abs().max() for n in one) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
+def test_two_processes_learn_in_both_phases_as_one(tmp_path, launch):
+    launch(tmp_path / 'one', 1, 0)
+    launch(tmp_path / 'two', 2, 0)
+    start = initial(launch.regions, tmp_path).model.state_dict()
+    one, two = (state_after(tmp_path / folder, ITERS) for folder in ('one', 'two'))
+    assert_close(one, two, start)
+    # The network that rests does not move at all.
+    half, end = state_after(tmp_path / 'two', ITERS // 2), two
+    e_phase, m_phase = changed(start, half), changed(half, end)
+    assert e_phase and all(name.startswith('tube_head.posterior.') for name in e_phase)
+    assert m_phase and not any(name.startswith('tube_head.posterior.') for name in m_phase)
+    assert {'tube_head.prior', 'tube_head.relation'} == {
+        '.'.join(name.split('.')[:2]) for name in m_phase
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
+def test_the_contrast_of_two_processes_is_the_mean_of_their_own(tmp_path, launch):
+    launch(tmp_path / 'two', 2, 10)
+    runner = initial(launch.regions, tmp_path)
+    model, dataset = runner.model.train(), runner.train_dataloader.dataset
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    order = iter(runner.train_dataloader.sampler)
+    indices = [next(order) for _ in range(BATCH)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for rank in range(2):
+        batch = model.data_preprocessor(
+            pseudo_collate([dataset[i] for i in indices[rank::2]]), True
+        )
+        (sum(model(**batch, mode='loss').values()) / 2).backward()
+    optimizer.step()
+    found = model.state_dict()
+    two = state_after(tmp_path / 'two', 1)
+    two['tube_head.beta_scale'] = found['tube_head.beta_scale']  # 0 in the warm-up
+    assert_close(found, two, start)

@@ -1,0 +1,48 @@
+# What VCMA's settings are worth on generated videos, for ../train_table.py: relations (beta), features of
+# boxes when they are linked (alpha). The detector is trained and run first.
+_SPLITS = 'train', 'val', 'test'
+_BETAS = 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0
+_ALPHAS = 0.0, 0.25, 0.5, 0.75, 1.0
+
+
+def _alpha(value):
+    keys = [f'{split}_dataloader.dataset.pipeline.1.linker.alpha' for split in _SPLITS]
+    return {key: value for key in (*keys, 'model.linker.alpha')}
+
+
+config = 'vcma/vcma_shapes'
+initial = dict(config='transvg/fcos_shapes')
+prepare = [
+    [
+        'analysis_tools/extract_video_regions.py',
+        'transvg/fcos_shapes',
+        '{checkpoint}',
+        'vcma/vcma_shapes',
+        '--out',
+        'work_dirs/shapes_video_regions',  # where the config looks for them
+        '--roi-size',
+        '3',
+        '--batch-size',
+        '32',
+    ]
+]
+weights = 'best'
+columns = {
+    f'{kind}: {name}': f'test/{key.format(kind=kind)}'
+    for kind in ('declarative', 'interrogative')
+    for name, key in (
+        ('p m_vIoU', 'p/{kind}/m_vIoU'),
+        ('p m_tIoU', 'p/{kind}/m_tIoU'),
+        ('q m_vIoU', 'q/{kind}/m_vIoU'),
+        ('q m_tIoU', 'q/{kind}/m_tIoU'),
+        ('whole segment m_tIoU', '{kind}/segment/m_tIoU'),
+        ("p's tube, whole segment m_vIoU", 'p/{kind}/own_tube_segment/m_vIoU'),
+        ('oracle tube m_vIoU', '{kind}/oracle_tube/m_vIoU'),
+    )
+}
+rows = {
+    'beta 0': dict(model=dict(tube_head=dict(beta=0.0))),  # entities only, the control
+    'full': dict(),
+    **{f'beta {value:g}': dict(model=dict(tube_head=dict(beta=value))) for value in _BETAS},
+    **{f'alpha {value:g}': _alpha(value) for value in _ALPHAS},
+}
