@@ -5,7 +5,12 @@ _base_ = [
 ]
 
 epoch = 2262  # 36,202 records in batches of 16.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=32 * epoch, val_interval=epoch)
+train_cfg = dict(
+    type='IterBasedTrainLoop',
+    max_iters=32 * epoch,
+    val_begin=2 * epoch + 1,  # no model of the warm-up is the best one
+    val_interval=epoch,
+)
 custom_hooks = [
     dict(
         type='VariationalEMHook',

@@ -7,7 +7,10 @@ _base_ = [
 
 warmup, phase = 600, 50
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=warmup + 25 * 2 * phase, val_interval=2 * phase
+    type='IterBasedTrainLoop',
+    max_iters=warmup + 25 * 2 * phase,
+    val_begin=warmup + 1,  # no model of the warm-up is the best one
+    val_interval=2 * phase,
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 custom_hooks = [

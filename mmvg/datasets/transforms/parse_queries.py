@@ -23,7 +23,10 @@ class ParseQueries(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Set parsed."""
-        results['parsed'] = [self._parse(query) for query in results['queries']]
+        try:
+            results['parsed'] = [self._parse(query) for query in results['queries']]
+        except ValueError as e:
+            raise ValueError(f'{results.get("source", results.get("video_id"))}: {e}') from e
         return results
 
     def _parse(self, query: str) -> dict:
