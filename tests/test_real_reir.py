@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mmvg.apis.checkpoint import read_checkpoint
 from mmvg.datasets import Flickr30kEntitiesDataset
 from mmvg.datasets.entities_files import parse_sentence
 from mmvg.datasets.proposal_file import ProposalFile
+from mmvg.datasets.safe_pickle import load_torch_index
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +120,7 @@ def write_data(samples: Path, root: Path) -> None:
 def write_vectors(path: Path, root: Path, categories: list[str]) -> None:
     """Made-up vectors for all words; some words are near categories, as in real tables."""
     text = ' '.join(p.read_text() for p in (root / 'Sentences').iterdir())
-    rows = torch.load(root / 'phrases.pth', weights_only=False)
+    rows = load_torch_index(str(root / 'phrases.pth'))
     words = {w for line in text.splitlines() for w in parse_sentence(line)[0].lower().split()}
     words |= {word for *_, phrase in rows for word in phrase.lower().split()}
     words |= {word for name in categories for word in name.split()}
@@ -207,8 +209,8 @@ def test_relations_of_real_captions(project):
 def test_training_reaches_refinement(project):
     log = log_of(project.folder / 'work')
     assert 'Iter(train) [6/6]' in log and 'nan' not in log.split('Iter(train)', 1)[1]
-    state = torch.load(project.folder / 'work/iter_6.pth', mmap=True, weights_only=False)
-    assert state['state_dict']['iteration'] == 6
+    state, _ = read_checkpoint(str(project.folder / 'work/iter_6.pth'))
+    assert state['iteration'] == 6
     for name in ('recon_coarse', 'reg_coarse', 'rank_fine', 'relation'):
         assert f'loss_{name}' in log
     # What was learned moves boxes; without refinement the same weights answer with proposals.

@@ -18,7 +18,6 @@ model = dict(
         text_dims=768,
         tube_dims=1024 + 5,
         frame_dims=1024,
-        predicates='data/predicates.json',
-        beta=1.0,
+        beta=1.0,  # and ``predicates``, which come with the data
     ),
 )

@@ -10,7 +10,7 @@ from ..video_regions import VideoRegions
 class LoadTubes(BaseTransform):
     """Link a video's detections, made beforehand, into tubes, and pool their features over clips.
 
-    Required keys: video_id, segment, frame_ids, height, width. Sets ``tubes``, see
+    Required keys: video_id, segment, frame_ids, height, width. Sets ``tubes_found``, see
     :func:`describe_tubes`.
 
     Args:
@@ -34,7 +34,7 @@ class LoadTubes(BaseTransform):
         self.kept = {} if keep else None
 
     def transform(self, results: dict) -> dict:
-        """Set tubes."""
+        """Set tubes_found."""
         key = results['video_id'], tuple(results['frame_ids'])
         tubes = self.kept.get(key) if self.kept is not None else None
         if tubes is None:

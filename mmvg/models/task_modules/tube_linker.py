@@ -70,6 +70,8 @@ class TubeLinker:
         """
         if not bboxes:
             raise ValueError('there is no frame to link')
+        if features is not None:
+            features = [_unit(np.asarray(f, np.float32)) for f in features]
         there = [f for f, found in enumerate(bboxes) if len(found)]
         if not there:
             whole = np.array([0, 0, size[1], size[0]], np.float32)
@@ -92,13 +94,13 @@ class TubeLinker:
         features: np.ndarray | None = None,
         other_features: np.ndarray | None = None,
     ) -> np.ndarray:
-        """... x N x 4 and ... x M x 4 -> ... x N x M."""
+        """... x N x 4 and ... x M x 4 -> ... x N x M; features are of unit length."""
         alpha = 0.0 if features is None else self.alpha
         score = np.zeros((*bboxes.shape[:-1], others.shape[-2]))
         if alpha < 1:
             score += (1 - alpha) * _ious(bboxes, others)
         if alpha:
-            score += alpha * (_unit(features) @ np.swapaxes(_unit(other_features), -1, -2))
+            score += alpha * (features @ np.swapaxes(other_features, -1, -2))
         return score
 
     def _viterbi(self, bboxes, features, scores, there) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +190,8 @@ def _mean_link(rows: np.ndarray, links: np.ndarray) -> np.ndarray:
 
 
 def _pad(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    result = np.zeros((len(arrays), max(map(len, arrays)), arrays[0].shape[-1]))
+    shape = len(arrays), max(map(len, arrays)), arrays[0].shape[-1]
+    result = np.zeros(shape, arrays[0].dtype)
     for row, array in zip(result, arrays):
         row[: len(array)] = array
     return result
