@@ -11,7 +11,7 @@ C is 1 where an entity keeps its tube (default), or T. All in log space.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -243,8 +243,3 @@ def all_segments(clips: int, device: torch.device | None = None) -> Tensor:
     steps = torch.arange(clips, device=device)
     first, last = torch.triu_indices(clips, clips, device=device)
     return ((steps >= first[:, None]) & (steps <= last[:, None])).float()
-
-
-def without_relations(p: Potentials) -> Potentials:
-    """The same with beta = 0."""
-    return replace(p, weight=torch.zeros_like(p.weight))

@@ -20,8 +20,6 @@ prepare = [
         'vcma/vcma_shapes',
         '--out',
         'work_dirs/shapes_video_regions',  # where the config looks for them
-        '--roi-size',
-        '3',
         '--batch-size',
         '32',
     ]
