@@ -5,25 +5,25 @@ _base_ = [
     '../_base_/schedules/vcma_em.py',
 ]
 
-warmup, phase = 600, 50
+warmup, e_phase, m_phase = 400, 80, 40
 train_cfg = dict(
     type='IterBasedTrainLoop',
-    max_iters=warmup + 25 * 2 * phase,
+    max_iters=warmup + 12 * (e_phase + m_phase),
     val_begin=warmup + 1,  # no model of the warm-up is the best one
-    val_interval=2 * phase,
+    val_interval=e_phase + m_phase,
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 custom_hooks = [
     dict(
         type='VariationalEMHook',
         warmup_iters=warmup,
-        e_iters=phase,
-        m_iters=phase,
+        e_iters=e_phase,
+        m_iters=m_phase,
         monitor={{_base_.monitor}},
-        ramp_rounds=6,  # beta is large: relations must be learned before they decide
+        ramp_rounds=4,  # beta is large: relations must be learned before they decide
     )
 ]
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=2 * phase, save_best={{_base_.monitor}}),
+    checkpoint=dict(by_epoch=False, interval=e_phase + m_phase, save_best={{_base_.monitor}}),
 )
 log_processor = dict(by_epoch=False)

@@ -49,6 +49,7 @@ class VideoTubeHead(BaseModule):
         event_share (float, optional): Posterior regularisation, ours: mean field keeps so many of the clips
             on, so that relations decide which ones. Without it all, or none, soon are.
         posterior_clip_tubes, own_motion (bool): See :class:`PosteriorNet` and :class:`RelationNet`.
+        relation_context (int): ``context`` of :class:`RelationNet`.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class VideoTubeHead(BaseModule):
         event_share: float | None = None,
         posterior_clip_tubes: bool = False,
         own_motion: bool = False,
+        relation_context: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -91,11 +93,13 @@ class VideoTubeHead(BaseModule):
             if value not in known:
                 raise ValueError(f'{name} must be one of {known}, not {value!r}')
         frequency = PredicateVocabulary.load(predicates).prior()
-        if event_share is not None and (temporal != 'free' or clip_coupling):
-            raise ValueError("event_share needs temporal='free' and clip_coupling=0")
+        if event_share is not None and clip_coupling:
+            raise ValueError('event_share needs clip_coupling=0')
         shared = dict(embed_dims=embed_dims, num_heads=num_heads, tau=tau, tied=tied)
         self.prior = PriorNet(text_dims, tube_dims, frame_dims, **shared)
-        self.relation = RelationNet(len(frequency), tube_dims, relation_dims, own_motion)
+        self.relation = RelationNet(
+            len(frequency), tube_dims, relation_dims, own_motion, relation_context
+        )
         self.posterior = PosteriorNet(
             text_dims, tube_dims, frame_dims, **shared, clip_tubes=posterior_clip_tubes
         )

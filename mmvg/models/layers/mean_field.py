@@ -35,7 +35,7 @@ class Potentials:
         tube_coupling, clip_coupling: Bonus for equal states of neighbouring clips.
         pairs: Q x R x K x (K + 1), or None: what holds of two tubes whether the event is on or off.
         segments: S x T of 0 and 1, or None: z_T is one of these patterns rather than free.
-        event_share: Of its clips a sentence's q has so many on, or None: no constraint.
+        event_share: Of its clips a sentence's q expects so many on, or None: no constraint.
     """
 
     tubes: Tensor
@@ -119,23 +119,32 @@ def _sweep(p: Potentials, q: Beliefs) -> tuple[Tensor, Tensor]:
 
 def _with_clips(p: Potentials, tubes: Tensor, field: Tensor) -> Beliefs:
     if p.event_share is not None:
-        field = field + _multiplier(field, p.clip_present, p.event_share)
+        field = field + _multiplier(p, field)
+    return Beliefs(tubes, *_clips(p, field))
+
+
+def _clips(p: Potentials, field: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Q x T probabilities of on and, if z_T is a segment, Q x S of each."""
     if p.segments is None:
-        return Beliefs(tubes, field.sigmoid() * p.clip_present)
+        return field.sigmoid() * p.clip_present, None
     segments = segment_logits(p, field).softmax(-1)
-    return Beliefs(tubes, segments @ p.segments, segments)
+    return segments @ p.segments, segments
 
 
-def _multiplier(field: Tensor, present: Tensor, share: float) -> Tensor:
-    """Q x 1, what added to the field makes ``share`` of the clips on: the Lagrange multiplier of that."""
-    wanted = share * present.sum(-1, keepdim=True)
-    reach = math.log(share / (1 - share))
-    low = reach - field.masked_fill(~present, -torch.inf).amax(-1, keepdim=True)
-    high = reach - field.masked_fill(~present, torch.inf).amin(-1, keepdim=True)
+def _multiplier(p: Potentials, field: Tensor) -> Tensor:
+    """Q x 1, what added to the field makes ``event_share`` of the clips on: a Lagrange multiplier.
+
+    Segments have one clip at least, so of few clips there may be more on.
+    """
+    wanted = p.event_share * p.clip_present.sum(-1, keepdim=True)
+    # Far enough that the longest or shortest outcome is nearly sure, whatever the field says.
+    spread = field.masked_fill(~p.clip_present, 0).abs().sum(-1, keepdim=True)
+    high = 2 * spread + math.log(1e6)
+    low = -high
     for _ in range(40):
         middle = (low + high) / 2
-        enough = ((field + middle).sigmoid() * present).sum(-1, keepdim=True) > wanted
-        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        on = _clips(p, field + middle)[0].sum(-1, keepdim=True)
+        low, high = torch.where(on > wanted, low, middle), torch.where(on > wanted, middle, high)
     return (low + high) / 2
 
 

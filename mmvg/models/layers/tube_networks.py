@@ -163,6 +163,7 @@ class RelationNet(BaseModule):
     Args:
         own_motion (bool): Geometry also tells how either tube moves, and how fast they part. Ours; the
             spec's relative motion is the same whether both move or neither.
+        context (int): Geometry is also that of so many clips before and after. Ours.
     """
 
     def __init__(
@@ -171,14 +172,17 @@ class RelationNet(BaseModule):
         tube_dims: int,
         hidden_dims: int = 128,
         own_motion: bool = False,
+        context: int = 0,
     ) -> None:
         super().__init__()
         self.own_motion = own_motion
+        self.context = context
         self.subject = nn.Linear(tube_dims, hidden_dims)
         self.object = nn.Linear(tube_dims, hidden_dims, bias=False)
         self.shared = nn.Linear(tube_dims, hidden_dims)
         self.product = nn.Linear(hidden_dims, hidden_dims, bias=False)
-        self.geometry = nn.Linear(RELATIVE + OWN_MOTION * own_motion, hidden_dims, bias=False)
+        geometry_dims = (RELATIVE + OWN_MOTION * own_motion) * (2 * context + 1)
+        self.geometry = nn.Linear(geometry_dims, hidden_dims, bias=False)
         self.nothing = nn.Parameter(torch.zeros(tube_dims))
         self.out = nn.Sequential(
             nn.ReLU(),
@@ -195,22 +199,30 @@ class RelationNet(BaseModule):
         shared = self.shared(objects)
         hidden = self.subject(feats).unsqueeze(2) + self.object(objects).unsqueeze(1)
         hidden = hidden + self.product(shared[:, :-1].unsqueeze(2) * shared.unsqueeze(1))
-        geometry = pair_geometry(video['tube_boxes'], self.own_motion)
+        geometry = self._geometry(video['tube_boxes'], video['clip_present'].sum(-1))
         hidden = hidden + F.pad(self.geometry(geometry), (0, 0, 0, 0, 0, 1))
         return self.out(hidden).float().log_softmax(-1)
 
+    def _geometry(self, boxes: Tensor, counts: Tensor) -> Tensor:
+        """B x K x K x T x D, that of neighbouring clips beside it."""
+        found = pair_geometry(boxes, self.own_motion, counts)
+        pairs, around = found.flatten(1, 2), range(-self.context, self.context + 1)
+        near = [_at(pairs, _clips_beside(boxes, counts, offset)) for offset in around]
+        return torch.cat(near, -1).unflatten(1, found.shape[1:3])
 
-def pair_geometry(boxes: Tensor, own_motion: bool = False) -> Tensor:
+
+def pair_geometry(boxes: Tensor, own_motion: bool = False, counts: Tensor | None = None) -> Tensor:
     """B x K x T x 4 -> B x K x K x T x 7: how tube l lies and moves as seen from tube k.
 
     Offset of the centres and logarithm of the ratio of sizes, in units of k; IoU; relative motion per
     clip in units of k. With ``own_motion`` 5 more: motion of k, motion of l, speed at which they part.
+    ``counts`` (B) are the clips that each video has, where they are not T.
     """
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     sizes = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-4)
-    motion = torch.zeros_like(centres)
-    if boxes.shape[2] > 1:
-        motion = torch.gradient(centres, dim=2)[0]
+    before, after = (_clips_beside(boxes, counts, offset) for offset in (-1, 1))
+    passed = (after - before).clamp(min=1)[:, None, :, None]
+    motion = (_at(centres, after) - _at(centres, before)) / passed
     k, l = (slice(None), slice(None), None), (slice(None), None)  # noqa: E741
     unit = sizes[k]
     offset, relative = (centres[l] - centres[k]) / unit, (motion[l] - motion[k]) / unit
@@ -225,6 +237,20 @@ def pair_geometry(boxes: Tensor, own_motion: bool = False) -> Tensor:
         parting = (relative * direction).sum(-1, keepdim=True)
         parts += [(motion[k] / unit).expand_as(offset), motion[l] / unit, parting]
     return torch.cat(parts, -1)
+
+
+def _clips_beside(boxes: Tensor, counts: Tensor | None, offset: int) -> Tensor:
+    """B x T: the clip so many after (or before) each one; at the ends of the video, its end."""
+    count, _, steps = boxes.shape[:3]
+    last = steps - 1 if counts is None else counts.clamp(min=1)[:, None] - 1
+    clips = torch.arange(steps, device=boxes.device) + offset
+    return clips.expand(count, -1).clamp(min=0).minimum(torch.as_tensor(last, device=boxes.device))
+
+
+def _at(values: Tensor, clips: Tensor) -> Tensor:
+    """B x N x T x D of T, and B x T numbers of clips -> what there is in those."""
+    index = clips[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
+    return values.gather(2, index)
 
 
 def _likely_tubes(logits: Tensor, text: dict, video: dict) -> Tensor:

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import mmvg  # noqa: F401
 from mmvg.models.layers import mean_field
-from mmvg.models.layers.tube_networks import pair_geometry
+from mmvg.models.layers.tube_networks import RelationNet, pair_geometry
 
 TEXT, TUBE, FRAME = 6, 13, 8
 
@@ -257,3 +257,29 @@ def test_geometry_of_a_pair():
     assert_close(found[:, 7:9], torch.zeros(3, 2))  # k stands
     assert_close(found[:, 9], torch.full((3,), 0.5))
     assert_close(found[:, 11], torch.full((3,), 0.5), atol=1e-3, rtol=0)  # they part
+
+
+def test_geometry_ends_with_the_video():
+    boxes = torch.rand(1, 3, 6, 4).sort(-1).values
+    padded = torch.cat([boxes, torch.zeros(1, 3, 2, 4)], 2)
+    counts = torch.tensor([6])
+    found = pair_geometry(padded, own_motion=True, counts=counts)[..., :6, :]
+    assert_close(found, pair_geometry(boxes, own_motion=True))
+
+
+def test_a_relation_sees_the_clips_around_it():
+    """A change of the boxes in one clip is seen from ``context`` clips, and one for motion, away."""
+    torch.manual_seed(0)
+    net = RelationNet(5, tube_dims=6, hidden_dims=8, context=2)
+    video = dict(
+        tube_feats=torch.randn(1, 2, 10, 6),
+        tube_boxes=torch.rand(1, 2, 10, 4).sort(-1).values,
+        clip_present=torch.arange(10)[None] < 9,
+    )
+    before = net(video)
+    video['tube_boxes'][0, 0, 4] += 0.1
+    changed = (net(video) != before).any(-1)[0]
+    assert changed[0, 1].nonzero().flatten().tolist() == [1, 2, 3, 4, 5, 6, 7]
+    after = net(video)
+    video['tube_boxes'][0, 0, 9] += 0.1  # not of the video
+    assert_close(net(video)[..., :9, :], after[..., :9, :])

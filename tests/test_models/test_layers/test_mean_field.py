@@ -323,8 +323,11 @@ def test_without_relations_it_is_the_prior():
     near(mean_field.elbo(p, found), [0.0, 0.0], 1e-9)
 
 
-def test_a_share_of_the_clips_can_be_fixed():
+@pytest.mark.parametrize('temporal', ['free', 'segment'])
+def test_a_share_of_the_clips_can_be_fixed(temporal):
     p = replace(random_problem(9), event_share=0.4)
+    if temporal == 'segment':
+        p = replace(p, segments=mean_field.all_segments(p.clips.shape[1]).double())
     bounds = []
     for sweeps in range(6):
         q = mean_field.infer(p, sweeps=sweeps)
