@@ -21,6 +21,7 @@ custom_hooks = [
     )
 ]
 default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=epoch, save_best={{_base_.monitor}}),
 )
 log_processor = dict(by_epoch=False)

@@ -24,6 +24,7 @@ custom_hooks = [
     )
 ]
 default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=e_phase + m_phase, save_best={{_base_.monitor}}),
 )
 log_processor = dict(by_epoch=False)

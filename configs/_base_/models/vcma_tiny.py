@@ -9,6 +9,7 @@ model = dict(
     # A poor frame would end all paths of the default method.
     linker=dict(type='TubeLinker', method='hungarian', max_tubes=8, min_length=6),
     num_clips=num_clips,
+    span='expected_iou',  # ours
     tube_head=dict(
         type='VideoTubeHead',
         text_dims=128,

@@ -18,8 +18,8 @@ class VariationalEMHook(Hook):
     After a warm-up come rounds: first phi learns (E-phase), then theta (M-phase), while beta rises
     linearly over the first rounds. Everything follows from the iteration, so a resumed run goes on in
     the middle of a round. Validate once per round (``val_interval`` = ``e_iters`` + ``m_iters``, and a
-    warm-up of a multiple of that): training ends when the metric fluctuates and no longer improves
-    (:func:`should_stop`), and the model gets the weights of its best validation, which the checkpoint
+    warm-up of a multiple of that): training ends when, at the full beta, the metric fluctuates and no
+    longer improves (:func:`should_stop`), and the model gets the weights of its best validation, which the checkpoint
     hook keeps (``save_best``). So validation labels choose the model, as in the paper; nothing else
     reads a label.
 
@@ -28,7 +28,7 @@ class VariationalEMHook(Hook):
     Args:
         warmup_iters (int): Iterations of the contrast alone.
         e_iters, m_iters (int): Iterations of the phases of a round.
-        ramp_rounds (float): Rounds until beta has its full value.
+        ramp_rounds (float): Rounds until beta has its full value, and rounds begin to be judged.
         monitor (str): The metric, such as ``'p/m_vIoU'``.
         min_delta (float): Gains below are none.
         stop (bool): Whether to end the training early.
@@ -102,7 +102,9 @@ class VariationalEMHook(Hook):
 
     def _end_if_due(self, runner: Runner) -> None:
         history = runner.message_hub.runtime_info.get(_HISTORY) or {}
-        values = [history[i] for i in sorted(history)]
+        # While beta rises, no round shows what it is worth.
+        ramp = self.ramp_rounds * (self.e_iters + self.m_iters)
+        values = [history[i] for i in sorted(history) if i >= self.warmup_iters + ramp]
         if self.stop and should_stop(values, self.min_delta):
             runner.logger.info(
                 f'VariationalEMHook: {self.monitor} fluctuates and no longer improves, training ends'

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from mmvg.structures.tubes import best_segment, clip_of_frame, describe_tubes, fill_frames
 
+from ..layers import mean_field
 from ..layers.mean_field import Beliefs
 from ..video_data_preprocessor import collate_videos
 
 SOURCES = ('p', 'q')
+SPANS = ('likeliest', 'expected_iou')
 _REGION_KEYS = ('bboxes', 'scores', 'features')
 
 
@@ -31,6 +33,8 @@ class VCMA(BaseDetector):
         language_model (dict): A :class:`TextEncoder`.
         tube_head (dict): :class:`VideoTubeHead`.
         source (str): The answer is that of ``'p'``, which knows the relations, or of ``'q'``.
+        span (str): Answer with the ``'likeliest'`` run of clips (spec 1.8), or, ours, with that of the
+            largest ``'expected_iou'``, which needs ``temporal='segment'``.
         region_extractor (dict, optional): :class:`RegionExtractor`, for samples with frames.
         linker (dict, optional): :class:`TubeLinker`, alike.
         num_clips (int): T, alike.
@@ -41,6 +45,7 @@ class VCMA(BaseDetector):
         language_model: ConfigType,
         tube_head: ConfigType,
         source: str = 'p',
+        span: str = 'likeliest',
         region_extractor: OptConfigType = None,
         linker: OptConfigType = None,
         num_clips: int = 32,
@@ -50,9 +55,14 @@ class VCMA(BaseDetector):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if source not in SOURCES:
             raise ValueError(f'source must be one of {SOURCES}, not {source!r}')
+        if span not in SPANS:
+            raise ValueError(f'span must be one of {SPANS}, not {span!r}')
         self.source = source
+        self.span = span
         self.language_model = MODELS.build(language_model).requires_grad_(False)
         self.tube_head = MODELS.build(tube_head)
+        if span == 'expected_iou' and self.tube_head.temporal != 'segment':
+            raise ValueError("span='expected_iou' needs a tube_head with temporal='segment'")
         self.region_extractor = MODELS.build(region_extractor) if region_extractor else None
         self.linker = TASK_UTILS.build(dict(dict(type='TubeLinker'), **(linker or {})))
         self.num_clips = num_clips
@@ -71,14 +81,14 @@ class VCMA(BaseDetector):
         """
         text, video = self.encode(inputs, data_samples)
         beliefs = self.tube_head.predict(text, video)
-        found = {name: _choose(q, text['target']) for name, q in beliefs.items()}
+        found = {name: _choose(q, text['target'], self.span) for name, q in beliefs.items()}
         start = 0
         for sample in data_samples:
             rows = range(start, start + len(sample.queries))
             start = rows.stop
             candidates = fill_frames(sample.tube_bboxes, sample.frame_ids, sample.segment)
             tubes = {
-                f'{name}_tubes': [_tube(q['tubes'][r], q['clips'][r], sample) for r in rows]
+                f'{name}_tubes': [_tube({k: v[r] for k, v in q.items()}, sample) for r in rows]
                 for name, q in found.items()
             }
             answer = tubes[f'{self.source}_tubes']
@@ -133,26 +143,41 @@ class VCMA(BaseDetector):
         )
 
 
-def _choose(found: Beliefs, target: Tensor) -> dict[str, np.ndarray]:
-    """Beliefs on the tube of each sentence's target, Q x K x C, and on clips, Q x T."""
+def _choose(found: Beliefs, target: Tensor, span: str) -> dict[str, np.ndarray]:
+    """Beliefs on the tube of each sentence's target, Q x K x C, and on clips, Q x T; spans, Q x 2."""
     rows = torch.arange(len(target), device=target.device)
     chosen = dict(tubes=found.tubes[rows, target], clips=found.clips)
-    return {k: v.double().cpu().numpy() for k, v in chosen.items()}
+    chosen = {k: v.double().cpu().numpy() for k, v in chosen.items()}
+    if found.segments is None:
+        clips = chosen['clips'].clip(1e-7, 1 - 1e-7)
+        spans = np.array([best_segment(odds) for odds in np.log(clips) - np.log1p(-clips)])
+    else:
+        spans = _span_of_segments(found, span).cpu().numpy()
+    return dict(chosen, spans=spans)
 
 
-def _tube(tubes: np.ndarray, clips: np.ndarray, sample: DetDataSample) -> dict:
+def _span_of_segments(found: Beliefs, span: str) -> Tensor:
+    """First and last clip, Q x 2, from a distribution over all contiguous runs of clips."""
+    steps, scores = found.clips.shape[1], found.segments
+    if span == 'expected_iou':
+        runs = mean_field.all_segments(steps, scores.device)
+        shared, lengths = runs @ runs.T, runs.sum(1)
+        scores = scores @ (shared / (lengths[:, None] + lengths - shared))
+    return torch.triu_indices(steps, steps, device=scores.device).T[scores.argmax(1)]
+
+
+def _tube(found: dict[str, np.ndarray], sample: DetDataSample) -> dict:
     """The answer to one sentence (spec 1.8): best tube, best contiguous run of clips."""
-    frame_ids, clip = sample.frame_ids, clip_of_frame(len(sample.frame_ids), len(clips))
-    num_clips = clip[-1] + 1  # the batch may have longer videos
-    clips = clips[:num_clips].clip(1e-7, 1 - 1e-7)
-    first, last = best_segment(np.log(clips) - np.log1p(-clips))
+    frame_ids, clip = sample.frame_ids, clip_of_frame(len(sample.frame_ids), len(found['clips']))
+    first, last = found['spans']
     inside = frame_ids[(clip >= first) & (clip <= last)]
+    tubes = found['tubes'][:, : clip[-1] + 1]  # the batch may have longer videos
     best = tubes.argmax(0)
-    per_frame = np.broadcast_to(best, num_clips)[clip] if len(best) == 1 else best[clip]
+    per_frame = np.broadcast_to(best, clip[-1] + 1)[clip] if len(best) == 1 else best[clip]
     bboxes = sample.tube_bboxes[per_frame, np.arange(len(frame_ids))]
     return dict(
         span=(int(inside[0]), int(inside[-1]) + 1),
         bboxes=fill_frames(bboxes, frame_ids, sample.segment),
-        score=float(tubes.max(0).mean() * clips[first : last + 1].mean()),
-        tube=int(best[0]) if len(set(best[:num_clips])) == 1 else -1,
+        score=float(tubes.max(0).mean() * found['clips'][first : last + 1].mean()),
+        tube=int(best[0]) if len(set(best)) == 1 else -1,
     )

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 import torch
 from mmdet.registry import MODELS
@@ -13,6 +15,21 @@ from ..layers.tube_networks import PosteriorNet, PriorNet, RelationNet
 
 BETA_MODES = ('likelihood', 'loss', 'fusion')
 PHASES = ('warmup', 'E', 'M')
+
+
+def in_float32(method: Callable) -> Callable:
+    """Of half precision mean field's bound would fall; text and video may come in it."""
+
+    @wraps(method)
+    def run(self, text: dict[str, Tensor], video: dict[str, Tensor]) -> dict:
+        text, video = (
+            {k: v.float() if v.is_floating_point() else v for k, v in given.items()}
+            for given in (text, video)
+        )
+        with torch.autocast(text['sentence'].device.type, enabled=False):
+            return method(self, text, video)
+
+    return run
 
 
 @MODELS.register_module()
@@ -170,6 +187,7 @@ class VideoTubeHead(BaseModule):
 
     # --- learning
 
+    @in_float32
     def loss(self, text: dict[str, Tensor], video: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the current phase; only the network that learns in it gets gradients."""
         if self.phase == 'warmup':
@@ -240,6 +258,7 @@ class VideoTubeHead(BaseModule):
     # --- answers
 
     @torch.no_grad()
+    @in_float32
     def predict(self, text: dict[str, Tensor], video: dict[str, Tensor]) -> dict[str, Beliefs]:
         """``p``, which knows the relations, and ``q``, which does not (supplement, Fig. 1)."""
         p = self.potentials(text, video)

@@ -35,11 +35,13 @@ class TubeMatcher(BaseModule):
 
     def embed_tubes(self, video: dict[str, Tensor]) -> Tensor:
         """B x K x C x D, C = 1 or T."""
+        return self.embed_whole(video).unsqueeze(2) if self.tied else self.tube(video['tube_feats'])
+
+    def embed_whole(self, video: dict[str, Tensor]) -> Tensor:
+        """B x K x D, the mean over the clips that there are."""
         feats = video['tube_feats']
-        if self.tied:
-            counted = video['clip_present'][:, None, :, None].to(feats)
-            feats = (feats * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True).clamp(1)
-        return self.tube(feats)
+        counted = video['clip_present'][:, None, :, None].to(feats)
+        return self.tube((feats * counted).sum(2) / counted.sum(2).clamp(1))
 
     def compare(self, phrases: Tensor, tubes: Tensor, text: dict, video: dict) -> Tensor:
         """Q x E x D and B x K x C x D -> Q x E x K x C logits, -inf for absent tubes."""
@@ -56,7 +58,7 @@ class TubeMatcher(BaseModule):
     def agreement(self, text: dict, video: dict) -> Tensor:
         """Q x B: how well each sentence's phrases find their tubes in each video (spec 1.7)."""
         phrases = F.normalize(self.phrase(text['entities']), dim=-1)
-        tubes = F.normalize(self.embed_tubes(video).mean(2), dim=-1)
+        tubes = F.normalize(self.embed_whole(video), dim=-1)
         cosine = torch.einsum('qed,bkd->qebk', phrases, tubes).float() / self.tau
         cosine = cosine.masked_fill(~video['tube_present'], -torch.inf)
         counts = video['tube_present'].sum(-1).clamp(min=1).log()
@@ -143,7 +145,7 @@ class PosteriorNet(BaseModule):
         """Logits Q x E x K x C and Q x T."""
         index = text['video_index']
         tubes, phrases = self.tubes.embed_tubes(video), self.tubes.phrase(text['entities'])
-        keys, absent = tubes.mean(2)[index], ~video['tube_present'][index]
+        keys, absent = self.tubes.embed_whole(video)[index], ~video['tube_present'][index]
         context, _ = self.attention(phrases, keys, keys, absent, need_weights=False)
         logits = self.tubes.compare(phrases + context, tubes, text, video)
         clips, present = video['frame_feats'], video['clip_present']

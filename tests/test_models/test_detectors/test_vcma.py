@@ -9,6 +9,7 @@ from mmengine.dataset import pseudo_collate
 from numpy.testing import assert_allclose
 
 import mmvg  # noqa: F401
+from mmvg.models.detectors.vcma import _choose
 from mmvg.models.layers.mean_field import Beliefs
 from mmvg.structures.tubes import Tubes, describe_tubes
 
@@ -147,6 +148,18 @@ def test_the_answer_is_the_best_tube_and_the_best_run_of_clips(samples):
     assert tube['tube'] == 2
     assert tube['span'] == (30, 61)  # frames 30 to 60 are clips 1 and 2
     assert tube['score'] == pytest.approx(0.85)
+
+
+def test_a_segment_is_chosen_by_its_own_probability():
+    """Runs 0-0, 1-1 and 0-1 of two clips: the likeliest is not that of the largest expected IoU."""
+    runs = torch.tensor([[0.4, 0.25, 0.35]])  # 0-0, 0-1, 1-1
+    beliefs = Beliefs(torch.ones(1, 1, 1, 1), torch.tensor([[0.65, 0.6]]), runs)
+    spans = {
+        span: _choose(beliefs, torch.tensor([0]), span)['spans'].tolist()
+        for span in ('likeliest', 'expected_iou')
+    }
+    # Expected IoU of 0-0: .4 + .25 / 2; of 0-1: .25 + .75 / 2; of 1-1: .35 + .25 / 2
+    assert spans == dict(likeliest=[[0, 0]], expected_iou=[[0, 1]])
 
 
 def test_a_video_is_answered_alone_as_in_a_batch(samples):

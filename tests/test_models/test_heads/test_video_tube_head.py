@@ -192,14 +192,30 @@ def test_variants_learn_and_answer(batch, settings):
         assert found.clips[2, 4] == 0
 
 
-def test_a_sentence_is_answered_alone_as_in_a_batch(batch):
-    head = build().eval()
-    together = head.predict(*batch)
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(),
+        dict(tied=False, tube_coupling=0.5),
+        dict(temporal='segment', event_share=0.4),
+        dict(posterior_clip_tubes=True, own_motion=True, relation_context=2),
+    ],
+    ids=lambda settings: next(iter(settings), 'default'),
+)
+def test_a_sentence_is_answered_alone_as_in_a_batch(batch, settings):
+    """The third one, in the video with a clip and a tube less, its two entities being related."""
+    head = build(**settings).eval()
     text, video = batch
-    alone = {k: v[2:, :1] if v.dim() > 1 else v[2:] for k, v in text.items()}
-    alone['sentence'] = text['sentence'][2:]
-    alone.update(object=torch.tensor([[1]]), video_index=torch.tensor([0]))
-    alone['entities'] = text['entities'][2:, :1]
+    text['entity_present'][2, 1], text['object'][2, 0] = True, 1
+    together = head.predict(text, video)
+    alone = {k: v[2:] for k, v in text.items()}
+    alone.update({k: alone[k][:, :2] for k in ('entities', 'entity_present')})
+    alone.update({k: alone[k][:, :1] for k in ('subject', 'object', 'predicate')})
+    alone.update(
+        relation_present=text['relation_present'][2:, :1],
+        not_negative=torch.zeros(1, 1, dtype=torch.bool),
+        video_index=torch.tensor([0]),
+    )
     clip = {
         'tube_feats': video['tube_feats'][1:, :3, :4],
         'tube_boxes': video['tube_boxes'][1:, :3, :4],
@@ -209,8 +225,25 @@ def test_a_sentence_is_answered_alone_as_in_a_batch(batch):
     }
     found = head.predict(alone, clip)
     for name in 'pq':
-        assert_close(found[name].tubes[0, 0], together[name].tubes[2, 0, :3])
+        tubes = together[name].tubes[2, :2, :3]
+        assert_close(found[name].tubes[0], tubes[..., : found[name].tubes.shape[-1]])
         assert_close(found[name].clips[0], together[name].clips[2, :4])
+    score = head.prior.tubes.agreement(text, video)[2, 1]
+    assert_close(head.prior.tubes.agreement(alone, clip)[0, 0], score)
+
+
+@pytest.mark.parametrize('phase', ['warmup', 'E', 'M'])
+def test_half_precision_leaves_the_head_in_float32(batch, phase):
+    head = build()
+    head.phase = phase
+    expected = head.loss(*batch)
+    text, video = batch
+    with torch.autocast('cpu', torch.bfloat16):
+        found = head.loss(text, video)
+        answers = head.predict(text, video)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    assert answers['p'].tubes.dtype == torch.float32
 
 
 def test_the_contrast_leaves_out_what_may_be_true(batch):
