@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/vcma_em.py',
 ]
 
-warmup, e_phase, m_phase = 400, 80, 40
+warmup, e_phase, m_phase = 360, 80, 40
 train_cfg = dict(
     type='IterBasedTrainLoop',
     max_iters=warmup + 12 * (e_phase + m_phase),
