@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out-dir', default='outputs', help='default: %(default)s')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: the best available)')
-    parser.add_argument('--batch-size', type=int, default=1, help='pictures per forward pass')
+    parser.add_argument('--batch-size', type=int, help='pictures per forward pass (default: 1)')
     parser.add_argument('--fps', type=float, help='frames per second of folders of frames')
     parser.add_argument('--show', action='store_true', help='open each picture in a window')
     parser.add_argument(
@@ -65,7 +65,14 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override config entries',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    # What the other kind of source has no use for.
+    for_other = dict(videos=('batch_size', 'show'), images=('fps',))
+    for name in for_other['videos' if args.videos else 'images']:
+        if getattr(args, name) not in (None, False):
+            other = '--images' if args.videos else '--videos'
+            parser.error(f'--{name.replace("_", "-")} goes with {other} only; leave it out')
+    return args
 
 
 def ground_images(args: argparse.Namespace, cfg: Config) -> None:
@@ -75,7 +82,8 @@ def ground_images(args: argparse.Namespace, cfg: Config) -> None:
             raise ValueError(f'{args.config} is of a model of videos; give --videos')
         inferencer = GroundingInferencer(cfg, args.checkpoint, args.device, args.detector)
         images = args.images[0] if len(args.images) == 1 else args.images
-        result = inferencer(images, args.texts, args.batch_size, args.out_dir, args.show)
+        batch_size = 1 if args.batch_size is None else args.batch_size
+        result = inferencer(images, args.texts, batch_size, args.out_dir, args.show)
     for prediction, picture in zip(result['predictions'], result['visualization'], strict=True):
         prediction['picture'] = picture
         for query, box in zip(prediction['queries'], prediction['bboxes'], strict=True):

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint; optionally dump predictions and draw pictures."""
 
 import argparse
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmvg.apis import (
     load_weights,
     set_up_distribution,
 )
-from mmvg.evaluation import GroundingMetric
+from mmvg.apis.video_grounding_inferencer import is_video_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +32,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         metavar='FILE.json',
-        help='dump all predictions; tools/analysis_tools/eval_predictions.py scores them again',
+        help='dump all predictions; those about pictures tools/analysis_tools/eval_predictions.py '
+        'scores again',
     )
     parser.add_argument('--show', action='store_true', help='open a window per picture')
     parser.add_argument('--show-dir', help='write a picture of every sample to this very folder')
@@ -57,14 +59,16 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def grounding_metrics(evaluator: dict | list) -> Iterator[ConfigDict]:
-    """Every GroundingMetric, or metric derived from it, in an evaluator config, however deep."""
+def dumping_metrics(evaluator: dict | list) -> Iterator[ConfigDict]:
+    """Every metric that can write its samples to an ``out_file``, however deep in the config."""
     for item in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
         kind = item.get('type')
         kind = METRICS.get(kind) if isinstance(kind, str) else kind
-        if kind is not None and issubclass(kind, GroundingMetric):
+        # Derived metrics hand their parents' arguments on.
+        parents = inspect.getmro(kind or object)
+        if any('out_file' in inspect.signature(p.__init__).parameters for p in parents):
             yield item
-        yield from grounding_metrics(item.get('metrics', []))
+        yield from dumping_metrics(item.get('metrics', []))
 
 
 def dump_predictions(cfg: Config, out: str) -> None:
@@ -74,15 +78,23 @@ def dump_predictions(cfg: Config, out: str) -> None:
         raise ValueError(
             f'--out {out}: predictions are written as JSON, give a name that ends in .json'
         )
-    metrics = list(grounding_metrics(cfg.test_evaluator))
+    metrics = list(dumping_metrics(cfg.test_evaluator))
     if not metrics:
-        raise ValueError('--out needs a GroundingMetric in test_evaluator of the config')
+        raise ValueError(
+            '--out needs a metric with out_file in test_evaluator of the config: a GroundingMetric, or '
+            'for videos a VideoTubeMetric'
+        )
     for i, metric in enumerate(metrics):
         metric.out_file = str(path if len(metrics) == 1 else path.with_stem(f'{path.stem}_{i}'))
 
 
 def draw_pictures(cfg: Config, args: argparse.Namespace) -> None:
     """Switch the config's QueryVisualizationHook on."""
+    if is_video_model(cfg):
+        raise ValueError(
+            f'--show and --show-dir draw pictures, but {cfg.filename} is of a model of videos; '
+            'tools/infer.py --videos draws its answers'
+        )
     hook = cfg.setdefault('default_hooks', ConfigDict()).setdefault(
         'visualization', ConfigDict(type='QueryVisualizationHook')
     )

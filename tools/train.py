@@ -87,7 +87,8 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 def start_up_checks(runner: Runner, cfg: Config) -> Iterator[Callable[[], object]]:
     """All that a training can lack: initial weights, data, and what models and hooks ask for."""
-    if not cfg.get('resume'):
+    # They are a detector's, of which a model without a backbone has no part.
+    if not cfg.get('resume') and (cfg.get('load_from') or 'backbone' in cfg.model):
         yield lambda: check_initial_weights(runner.model, cfg.get('load_from'))
     # Both properties build their data sets on first access.
     yield lambda: check_first_picture(runner.train_loop.dataloader.dataset)

@@ -1,24 +1,32 @@
 """What a model and its pipelines read from files when they are built: all that is missing, at once.
 
-The sizes of a ReIR depend on its vocabularies and tables, so that it cannot even be built without them.
+The sizes of a ReIR or VCMA depend on vocabularies and tables, so that it cannot even be built without
+them.
 """
 
+import os.path as osp
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.datasets.roi_feature_file import RoIFeatureFile
+from mmvg.datasets.video_grounding_dataset import VideoGroundingDataset
+from mmvg.datasets.video_regions import VideoRegions
+from mmvg.models.language_models.bert import BertEncoder
+from mmvg.text import PredicateVocabulary, build_tokenizer
 from mmvg.text.relation_categories import RelationCategories, RelationFile
 from mmvg.text.vocabulary import Vocabulary
 from mmvg.text.word_table import load_word_table
 
 from .box_detector import check_classes
 from .checkpoint import check_initial_path
-from .start_up import check_first_picture, check_together
+from .start_up import check_first_picture, check_together, find_config
 
 # Arguments that may name a file, and what reads it.
 _READERS = {
@@ -37,7 +45,13 @@ _READERS = {
         ('caption_vocab', 'phrase_vocab', 'table_words'), Vocabulary.load
     ),
     'LoadRelations': dict(categories=RelationCategories.load, relations=RelationFile),
+    'FrozenBertEncoder': dict(tokenizer=build_tokenizer),
+    'VideoTubeHead': dict(predicates=PredicateVocabulary.load),
+    'ParseQueries': dict(predicates=PredicateVocabulary.load),
+    'LoadTubes': dict(region_file=VideoRegions),
 }
+# Opening them is cheap, and tells whether they are finished.
+_OPENED = ProposalFile, RoIFeatureFile, VideoRegions
 
 
 def check_files(cfg: Config, splits: Iterable[str]) -> None:
@@ -57,7 +71,7 @@ def check_files(cfg: Config, splits: Iterable[str]) -> None:
     loaders = {split: cfg.get(f'{split}_dataloader') for split in splits}
     datasets = {split: loader.dataset for split, loader in loaders.items() if loader}
     parts = [*_parts(cfg.get('model')), *_parts(list(datasets.values()))]
-    checks = [*_file_checks(parts), *_category_checks(parts)]
+    checks = [*_file_checks(parts, _shown_path(cfg)), *_category_checks(parts)]
     try:
         check_together(checks)
     except ValueError:
@@ -81,7 +95,19 @@ def _kind(part: dict) -> str:
     return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).split('.')[-1]
 
 
-def _file_checks(parts: Iterable[dict]) -> Iterator[Callable[[], object]]:
+def _shown_path(cfg: Config) -> str:
+    """Of the config, as a command takes it: below the working folder, or the name of one of mmvg's."""
+    path = cfg.filename or 'CONFIG'
+    near = osp.relpath(path)
+    if not near.startswith(osp.pardir):
+        return near
+    with suppress(FileNotFoundError):
+        name = Path(path).stem
+        return name if find_config(name).samefile(path) else path
+    return path
+
+
+def _file_checks(parts: Iterable[dict], config: str) -> Iterator[Callable[[], object]]:
     seen = set()
     for part in parts:
         for argument, read in _READERS.get(_kind(part), {}).items():
@@ -89,8 +115,22 @@ def _file_checks(parts: Iterable[dict]) -> Iterator[Callable[[], object]]:
             if isinstance(path, str) and (path, read) not in seen:
                 seen.add((path, read))
                 # What is there is read once more when it is used; some of it is large.
-                if not Path(path).exists() or read in (ProposalFile, RoIFeatureFile):
-                    yield partial(read, path)
+                if not Path(path).exists() or read in _OPENED:
+                    yield partial(_read, read, path, config)
+
+
+def _read(read: Callable[[str], object], path: str, config: str) -> None:
+    """Let errors have the whole command that makes the file, from this config."""
+    try:
+        read(path)
+    except (FileNotFoundError, ValueError) as e:
+        text = str(e).replace('DATASET-CONFIG', config)
+        if read == PredicateVocabulary.load:
+            tool = 'build_predicates.py'
+            text = text.replace(tool, f'{tool} {config} --out {path}')
+        if 'DETECTOR-CONFIG' in text:
+            text += "; the README in the config's folder says which detector"
+        raise type(e)(text) from e
 
 
 def _category_checks(parts: list[dict]) -> Iterator[Callable[[], object]]:
@@ -124,9 +164,44 @@ def _later_checks(cfg: Config, datasets: dict) -> Iterator[Callable[[], object]]
         for part in _parts(dataset):
             if 'pipeline' in part and 'ann_file' in part:
                 yield partial(_check_dataset, part, split == 'train')
+                yield from _video_folder_checks(part)
+    for part in _parts(cfg.get('model')) if 'train' in datasets else ():
+        if _kind(part) == 'FrozenBertEncoder':
+            yield partial(_check_bert, part['bert'])
 
 
 def _check_dataset(part: dict, training: bool) -> None:
     dataset = DATASETS.build({**part, 'pipeline': []})
     if training:
         check_first_picture(dataset)
+
+
+def _video_folder_checks(part: dict) -> Iterator[Callable[[], object]]:
+    """Folders that a video data set itself misses late: after its annotations, or never."""
+    if not issubclass(DATASETS.get(_kind(part)) or object, VideoGroundingDataset):
+        return
+    root, truth = part.get('data_root') or '', part.get('with_truth', part.get('test_mode'))
+    regions = [step['region_file'] for step in _parts(part['pipeline']) if 'region_file' in step]
+    needed = dict(
+        video=not all(Path(path).exists() for path in regions),
+        annotation=truth and not Path(root, part['ann_file']).exists(),
+    )
+    for name, folder in (part.get('data_prefix') or {}).items():
+        if needed.get(name):
+            yield partial(_check_folder, osp.join(root, folder), f'{part["type"]}: {name}')
+
+
+def _check_folder(folder: str, what: str) -> None:
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(
+            f'{folder}/ does not exist (data_prefix of {what}); put the files there, or correct '
+            "data_root and data_prefix in the dataset config; the README in the config's folder "
+            'says which'
+        )
+
+
+def _check_bert(bert: dict) -> None:
+    """Look for pretrained weights, without the time and memory of a model."""
+    with torch.device('meta'):
+        encoder = BertEncoder(**bert)
+    encoder.check_pretrained()

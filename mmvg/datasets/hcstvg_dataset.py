@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .video_annotation_files import find_videos, read_json
+from .video_annotation_files import locate_videos, read_json
 from .video_grounding_dataset import VideoGroundingDataset
 
 
@@ -53,7 +53,7 @@ class HCSTVGDataset(VideoGroundingDataset):
             'train.json, test.json or val_v2.json of HC-STVG (an object with one entry per video)',
             'github.com/tzhhhh123/HC-STVG',
         )
-        videos = find_videos(self.video_dir, entries)
+        videos = locate_videos(self.video_dir, entries)
         for name, entry in entries.items():
             source = f'{self.ann_file}: record {name!r}'
             try:

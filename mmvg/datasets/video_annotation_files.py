@@ -66,7 +66,7 @@ def find_files(folder: str, stems: Collection[str], extensions: Collection[str])
     return found
 
 
-def find_videos(folder: str, names: Collection[str]) -> dict[str, str]:
+def locate_videos(folder: str, names: Collection[str]) -> dict[str, str]:
     """Path of each video: a file, or a folder of its frames, of that name without extension.
 
     Args:

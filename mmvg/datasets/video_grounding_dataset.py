@@ -5,7 +5,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from mmengine.logging import MMLogger
 
+from ..text.query_parser import has_word
 from .grounding_dataset import GroundingDataset
+from .transforms.load_tubes import LoadTubes
+from .transforms.sample_frames import SampleFrames
 from .video_reader import VideoReader
 
 _PER_QUERY = ('queries', 'query_ids', 'query_types', 'tubes')
@@ -28,6 +31,9 @@ class VideoGroundingDataset(GroundingDataset):
 
     Learning here is from sentences alone. So ``tubes`` exists only where ``with_truth`` is set;
     readers then read spans, boxes, targets and annotated relations, and otherwise none of them.
+
+    Where the pipeline has :class:`LoadTubes`, a record of which the region file lacks a sampled
+    frame is a bad one: extraction leaves out videos that cannot be decoded.
 
     Args:
         name (str): Prefix of this data set's figures in the metric.
@@ -110,7 +116,7 @@ class VideoGroundingDataset(GroundingDataset):
             problem = _tube_problem(record)
         if problem is None and self.check_videos:
             problem = self._video_problem(record)
-        return problem
+        return self._region_problem(record) if problem is None else problem
 
     def _video_problem(self, record: dict) -> str | None:
         key = record['video_path'], record['segment'][0]
@@ -124,6 +130,20 @@ class VideoGroundingDataset(GroundingDataset):
             except ValueError as e:
                 self._video_problems[key] = f'broken video: {e}'
         return self._video_problems[key]
+
+    def _region_problem(self, record: dict) -> str | None:
+        """Told at the start, not when training first meets the video."""
+        load, sample = (
+            next((step for step in self.pipeline.transforms if isinstance(step, kind)), None)
+            for kind in (LoadTubes, SampleFrames)
+        )
+        if load is None or sample is None:
+            return None
+        try:
+            load.regions.find_frames(record['video_id'], sample(dict(record))['frame_ids'])
+        except ValueError as e:
+            return f'no regions: {e}'
+        return None
 
     # --- for readers
 
@@ -164,6 +184,8 @@ def _text_problem(record: dict) -> str | None:
     for i, query in enumerate(queries):
         if not isinstance(query, str) or not query.strip():
             return f'empty query: query {i} is {query!r}'
+        if not has_word(query):
+            return f'no word: query {i} is {query!r}, which does not say what is to be found'
     for key in ('query_ids', 'query_types'):
         if len(record[key]) != len(queries):
             return f'query count: {len(queries)} queries but {len(record[key])} {key}'

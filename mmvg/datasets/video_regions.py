@@ -44,7 +44,7 @@ class VideoRegions(ProposalFile):
         Raises:
             ValueError: If a frame is not there.
         """
-        starts, counts = self._find_frames(video_id, frame_ids)
+        starts, counts = self.find_frames(video_id, frame_ids)
         rows = _ranges(starts, counts)
         # What was written together lies together: then one piece of the file holds it all.
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
@@ -69,10 +69,12 @@ class VideoRegions(ProposalFile):
             begin += count
         return regions
 
-    def _find_frames(
-        self, video_id: str, frame_ids: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """First row and number of rows of each frame."""
+    def find_frames(self, video_id: str, frame_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """First row and number of rows of each frame.
+
+        Raises:
+            ValueError: If a frame is not there.
+        """
         keys = [frame_key(video_id, i).encode() for i in frame_ids]
         # Of the type of the array, or numpy would convert the array; longer keys are cut here.
         rows = np.searchsorted(self._keys, np.array(keys, dtype=self._keys.dtype))

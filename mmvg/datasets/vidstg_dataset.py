@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .video_annotation_files import find_files, find_videos, read_json
+from .video_annotation_files import find_files, locate_videos, read_json
 from .video_grounding_dataset import VideoGroundingDataset
 
 _SENTENCES = dict(declarative='captions', interrogative='questions')
@@ -71,7 +71,7 @@ class VidSTGDataset(VideoGroundingDataset):
         )
         listed = self._listed_videos()
         ids = {e['vid'] for e in entries if isinstance(e, dict) and isinstance(e.get('vid'), str)}
-        videos = find_videos(self.video_dir, ids)
+        videos = locate_videos(self.video_dir, ids)
         tracks = _Tracks(self._annotation_dir, ids) if self.with_truth else None
         for number, entry in enumerate(entries):
             source = f'{self.ann_file}: record {number}'

@@ -69,7 +69,8 @@ def _collate_sentences(samples: list[DetDataSample]) -> dict[str, Tensor]:
     ]
     subject, predicate, target = torch.tensor(rows).view(-1, relations, 3).unbind(-1)
     video = torch.tensor([i for i, s in enumerate(samples) for _ in s.parsed])
-    same_video = _same([(s.video_id, *s.segment) for s in samples])[video][:, video]
+    # Whatever the segments: one video shows the same things throughout.
+    same_video = _same([s.video_id for s in samples])[video][:, video]
     same = same_video | _same([sentence['meaning'] for sentence in parsed])
     return dict(
         entity_present=torch.arange(entities) < torch.tensor(counts)[:, None],

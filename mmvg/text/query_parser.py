@@ -69,18 +69,25 @@ def _parse_by_rule(text: str) -> ParsedQuery:
 
 
 def _parse(text: str, engine: Callable | None = None) -> ParsedQuery:
-    words = normalise(text)
-    if not any(word[0].isalnum() for word in words):
+    if not has_word(text):
         raise ValueError(f'the query {text!r} has no word; remove it, or say what is to be found')
+    words = normalise(text)
     asked = words[1:2] if words[0] in lexicon.PREPOSITIONS else words[:1]
     asks = words[-1] == '?' or bool(UNKNOWN.keys() & set(asked))
     return QueryGraph(state(words), engine).build('interrogative' if asks else 'declarative')
 
 
+def has_word(text: str) -> bool:
+    """Whether there is something to parse: a letter or a digit."""
+    return any(map(str.isalnum, text))
+
+
 def normalise(text: str) -> list[str]:
     """Words and punctuation of a sentence, in lower case, spelled right and completed."""
-    text = re.sub(r'\([^)]*\)', ' ', text.lower()).replace('’', "'")
-    text = re.sub(r'(\w+)/\w+( \1\b)?', r'\1', text)  # 'ball/sports ball'
+    text = text.lower().replace('’', "'")
+    outside = re.sub(r'\([^)]*\)', ' ', text)
+    text = outside if has_word(outside) else text  # '(a man)' says nothing else
+    text = re.sub(r'([^\W_]+)/\w+( \1\b)?', r'\1', text)  # 'ball/sports ball'
     words = correct_spelling(_TOKENS.findall(text))
     if words and words[0] in ("who's", "what's"):
         words[:1] = [words[0][:-2], 'is']

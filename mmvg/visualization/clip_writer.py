@@ -8,7 +8,7 @@ import numpy as np
 from mmvg.datasets.video_file import import_av
 
 _CODECS = ('libx264', 'mpeg4')  # the first that this PyAV can write
-_TICKS = 90_000  # per s
+_TICKS = 60_000  # per s; MPEG-4 can count no more than 65535
 
 
 class ClipWriter:

@@ -1,4 +1,4 @@
-"""What a ReIR recipe lacks is said at once, before the model; proposals must have its categories."""
+"""What a ReIR or VCMA recipe lacks is said at once, before the model; proposals must have its categories."""
 
 import re
 
@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmvg.apis import check_files
 from mmvg.datasets.proposal_writer import ProposalWriter
+from mmvg.datasets.video_regions import VideoRegionWriter
 from mmvg.text import WordTable
 
 SHAPES = ['circle', 'square', 'triangle']
@@ -20,7 +21,7 @@ def recipe(repository, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(name):
-        return Config.fromfile(repository / f'configs/reir/{name}.py')
+        return Config.fromfile(repository / f'configs/{name.split("_")[0]}/{name}.py')
 
     return load
 
@@ -54,6 +55,62 @@ def test_a_training_names_all_that_it_lacks(recipe):
     assert len(lines) == len(FLICKR)
     for line, pattern in zip(lines, FLICKR, strict=True):
         assert re.search(pattern, line), line
+
+
+TEXT = ["tokenizer 'no-bert' is neither a folder", "BERT weights 'no-bert' were not found"]
+VIDSTG = [
+    TEXT[0],
+    r'predicates.json does not .*/misc/build_predicates.py CONFIG --out data/vidstg/predicates.json$',
+    'region file data/vidstg/regions does not .*/extract_video_regions.py DETECTOR-CONFIG CHECKPOINT '
+    'CONFIG --out data/vidstg/regions;.* README .* which detector',
+    'data/vidstg/train_annotations.json does not exist.*Guaranteer',
+    'data/vidstg/vidor/video/ does not exist .*data_prefix.*README',
+    'data/vidstg/val_annotations.json does not exist.*Guaranteer',
+    'data/vidstg/vidor/annotation/ does not exist',
+    TEXT[1],
+]
+HCSTVG = [
+    TEXT[0],
+    'build_predicates.py CONFIG --out data/hc-stvg/predicates.json$',
+    'extract_video_regions.py .* CONFIG --out data/hc-stvg/regions',
+    'data/hc-stvg/train.json does not exist',
+    'data/hc-stvg/video/ does not exist',
+    'data/hc-stvg/test.json does not exist',
+    TEXT[1],
+]
+
+
+@pytest.mark.parametrize(('dataset', 'expected'), [('vidstg', VIDSTG), ('hcstvg', HCSTVG)])
+def test_a_training_on_videos_names_all_that_it_lacks(recipe, monkeypatch, dataset, expected):
+    monkeypatch.setenv('MMVG_TEXT_MODEL', 'no-bert')
+    cfg = recipe(f'vcma_r101_{dataset}')
+    lines = find_problems(cfg, ('train', 'val'))
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.search(pattern.replace(' CONFIG', f' vcma_r101_{dataset}'), line), line
+    # A test loads BERT with the checkpoint.
+    assert not any('BERT weights' in line for line in find_problems(cfg, ('test',)))
+
+
+def test_what_is_there_is_not_asked_for(recipe, tmp_path, monkeypatch):
+    """Neither videos, of which there are regions, nor boxes to train with."""
+    (tmp_path / 'vocab.txt').write_text('[PAD]\n[UNK]\n[CLS]\n[SEP]\n')
+    monkeypatch.setenv('MMVG_TEXT_MODEL', str(tmp_path))
+    (tmp_path / 'own.py').write_text(f'_base_ = {recipe("vcma_r101_vidstg").filename!r}\n')
+    cfg = Config.fromfile(tmp_path / 'own.py')
+    with VideoRegionWriter('data/vidstg/regions', dict(detector='none')):
+        (problem,) = (x for x in find_problems(cfg, ('train',)) if 'region file' in x)
+        assert 'data/vidstg/regions is not finished' in problem and ' own.py --out' in problem
+    lines = find_problems(cfg, ('train',))
+    assert len(lines) == 3
+    for line, name in zip(lines, ('predicates', 'train_annotations', 'BERT weights'), strict=True):
+        assert name in line
+    assert 'build_predicates.py own.py --out data/vidstg/predicates.json' in lines[0]
+
+
+def test_generated_videos_lack_their_regions_only(recipe):
+    with pytest.raises(ValueError, match='vcma_shapes --out work_dirs/shapes_video_regions'):
+        check_files(recipe('vcma_shapes'), ('train', 'val', 'test'))
 
 
 def test_referit_has_no_relations_and_a_test_no_initial_weights(recipe):

@@ -1,6 +1,6 @@
 import pytest
 
-from mmvg.datasets.video_annotation_files import find_files, find_videos, read_json
+from mmvg.datasets.video_annotation_files import find_files, locate_videos, read_json
 
 
 def test_files_are_found_in_folders_below(tmp_path):
@@ -19,7 +19,7 @@ def test_videos_are_files_or_folders_of_frames(tmp_path):
     (tmp_path / '0000' / 'v1' / 'v2.mp4').write_bytes(b'')  # folders of frames are not searched
     (tmp_path / 'v3.MKV').write_bytes(b'')
     (tmp_path / 'v4.json').write_bytes(b'')
-    found = find_videos(str(tmp_path), ['v1.mp4', 'v2', 'v3', 'v4', 'v5.webm', 'v.6'])
+    found = locate_videos(str(tmp_path), ['v1.mp4', 'v2', 'v3', 'v4', 'v5.webm', 'v.6'])
     expected = {
         'v1.mp4': '0000/v1',
         'v2': 'v2.mp4',

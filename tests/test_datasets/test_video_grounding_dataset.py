@@ -4,6 +4,9 @@ from mmengine.logging import MMLogger
 from torch.utils.data import DataLoader
 
 from mmvg.datasets import VideoGroundingDataset
+from mmvg.datasets.video_regions import VideoRegionWriter
+from mmvg.structures.regions import Regions
+from mmvg.text import QueryParser
 
 
 class Records(VideoGroundingDataset):
@@ -49,6 +52,8 @@ NAN = float('nan')
 BAD = {
     'no query': record(0),
     'empty query': record(queries=[' ']),
+    'no word': record(queries=['????']),
+    'no word: query 1 is .\\(_\\).': record(2, queries=['a man', '(_)']),
     'query count': record(query_types=[]),
     'bad fps': record(fps=0.0),
     'bad width': record(width=None),
@@ -184,3 +189,50 @@ def test_videos_are_checked_when_asked_for(videos, tmp_path):
     late = record(video_path=good, num_frames=50, segment=(30, 40))
     with pytest.raises(ValueError, match='broken video: .*no frame 30, only 10'):
         Records([late], check_videos=True)
+
+
+def test_sentences_that_pass_can_be_parsed():
+    texts = ['(a man)', '_', '????', '( ) ?', '...', '7', '(what holds a cup?)', 'a man (_)', '人']
+    records = [record(queries=[text], video_id=text) for text in texts]
+    kept = [r['queries'][0] for r in Records(records, invalid='skip')]
+    assert kept == ['(a man)', '7', '(what holds a cup?)', 'a man (_)', '人']
+    assert all(QueryParser()(text).entities for text in kept)
+
+
+@pytest.fixture
+def regions(tmp_path):
+    """Steps that sample frames 1, 4 and 8, and tubes: of video 'broken' there are two of them."""
+    with VideoRegionWriter(tmp_path / 'regions', dict(detector='none')) as writer:
+        for video, frame in [*(('whole', f) for f in (1, 4, 8)), ('broken', 1), ('broken', 4)]:
+            boxes, scores = np.float32([[0, 0, 9, 9]]), np.ones(1, np.float32)
+            features = np.ones((1, 2), np.float32)
+            found = Regions(boxes, scores, np.zeros(1, np.int64), features, features[0], (50, 100))
+            writer.add_frame(video, frame, found)
+    return [
+        dict(type='SampleFrames', num_frames=3),
+        dict(type='LoadTubes', region_file=str(tmp_path / 'regions')),
+    ]
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_videos_without_regions_are_bad_records(regions, caplog, test_mode):
+    records = [record(2, video_id=name) for name in ('absent', 'whole', 'broken')]
+    # As tools build it that read sentences or make the regions.
+    assert len(Records(records, pipeline=[], test_mode=test_mode)) == 3
+    for bad, frame in (('absent', 1), ('broken', 8)):
+        wanted = [r for r in records if r['video_id'] in ('whole', bad)]
+        message = (
+            rf"json: record 3: no regions: .*has not frame {frame} of video '{bad}'.*"
+            "extract_video_regions.py.*invalid='skip'"
+        )
+        with pytest.raises(ValueError, match=message):
+            Records(wanted, pipeline=regions, test_mode=test_mode)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        dataset = Records(records, pipeline=regions, test_mode=test_mode, invalid='skip')
+    finally:
+        logger.removeHandler(caplog.handler)
+    (kept,) = dataset
+    assert kept['video_id'] == 'whole' and len(kept['tubes_found']['bboxes']) == 1
+    assert caplog.text.count('left out 2 of 3 records (no regions)') == 1

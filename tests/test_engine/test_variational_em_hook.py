@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmdet.registry import HOOKS
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
 
 import mmvg  # noqa: F401
 from mmvg.engine.hooks.variational_em_hook import should_stop
@@ -92,8 +96,103 @@ def test_it_stops_the_training_and_a_resumed_one(runner):
         hook().after_val_epoch(runner, dict(other=1))
 
 
+def test_rounds_in_which_beta_rises_neither_stop_nor_count(runner):
+    """Of 4 rounds, until iteration 30; judged, the first would be the best for good."""
+    values = {15: 50, 20: 40, 25: 45, 30: 10, 35: 11, 40: 12, 45: 11.5, 50: 11.8}
+    for runner.iter, value in values.items():
+        assert not runner.train_loop.stop_training
+        hook(ramp_rounds=4).after_val_epoch(runner, dict(m_vIoU=value))
+    assert runner.train_loop.stop_training
+    assert list(runner.message_hub.runtime_info['em_history']) == list(values)
+
+
 def test_it_never_stops_if_not_wanted(runner):
     for runner.iter in range(15, 60, 5):
         hook(stop=False).after_val_epoch(runner, dict(m_vIoU=-runner.iter))
     assert not runner.train_loop.stop_training
     assert isinstance(hook(), Hook)
+
+
+# --- the best weights
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.tube_head = torch.nn.Linear(1, 1)
+        self.tube_head.register_buffer('beta_scale', torch.zeros(()))
+
+    def forward(self, inputs, mode):
+        y = self.tube_head(inputs)
+        return dict(loss=y.square().sum()) if mode == 'loss' else [y]
+
+
+class Scripted(BaseMetric):
+    """Finds ``values``, one per validation."""
+
+    default_prefix = ''
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = iter(values)
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(m_vIoU=next(self.values))
+
+
+def train_toy(work_dir, values, save_best):
+    """Validated every 2 iterations; a round has 2."""
+    loader = dict(
+        batch_size=1, dataset=[dict(inputs=torch.ones(1))], collate_fn=dict(type='default_collate')
+    )
+    runner = Runner(
+        model=Toy(),
+        work_dir=str(work_dir),
+        experiment_name=work_dir.name,
+        train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler')),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_evaluator=Evaluator([Scripted(values)]),
+        val_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        train_cfg=dict(by_epoch=False, max_iters=2 * len(values), val_interval=2),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook',
+                by_epoch=False,
+                interval=2,
+                save_best=save_best,
+                rule='greater',
+            )
+        ),
+        custom_hooks=[hook(warmup_iters=0, e_iters=1, m_iters=1, stop=False)],
+        log_level='ERROR',
+    )
+    runner.train()
+    return runner
+
+
+def weights_of(path):
+    return CheckpointLoader.load_checkpoint(str(path))['state_dict']
+
+
+def differs(one, other):
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(('values', 'best'), [((3, 1, 2), 2), ((1, 3, 2), 4)])
+def test_the_model_gets_its_best_weights(tmp_path, values, best):
+    found = train_toy(tmp_path, values, 'm_vIoU').model.state_dict()
+    assert not differs(found, weights_of(tmp_path / f'best_m_vIoU_iter_{best}.pth'))
+    assert not differs(found, weights_of(tmp_path / f'iter_{best}.pth'))
+    assert differs(found, weights_of(tmp_path / 'iter_6.pth'))
+
+
+def test_it_warns_if_no_best_weights_were_kept(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text, *args: warnings.append(text))
+    found = train_toy(tmp_path, (3, 1, 2), None).model.state_dict()
+    assert not differs(found, weights_of(tmp_path / 'iter_6.pth'))
+    assert any('keeps its last weights; set default_hooks' in str(text) for text in warnings)

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement as DataSample
 
 from mmvg.evaluation import VideoTubeMetric
+from mmvg.evaluation.metrics.tube_overlap import TrueTube
 from mmvg.evaluation.metrics.video_tube_metric import _table
 
 SEGMENT = (0, 100)
@@ -140,6 +142,23 @@ def test_answers_are_reported_beside_each_other():
     assert 'val/q/declarative/segment/m_vIoU' not in result  # that of no answer in particular
     with pytest.raises(ValueError, match=r"1 sentences but 0 tubes in 'q_tubes'"):
         rate(sample([true_tube(10, 20)], [tube(10, 20)]), answers=dict(q='q_tubes'))
+
+
+def test_a_list_that_stands_under_two_names_is_rated_once(monkeypatch):
+    """VCMA's ``pred_tubes`` is its ``p_tubes``, also after the copy that data samples make."""
+    calls = []
+    ious = TrueTube.ious
+    monkeypatch.setattr(TrueTube, 'ious', lambda *args: calls.append(args) or ious(*args))
+    answer, other = [tube(10, 20)] * 3, [tube(12, 24)] * 3
+    item = sample([true_tube(10, 20)] * 3, answer)
+    data_sample = DataSample(metainfo=dict(item, p_tubes=answer, q_tubes=other))
+    result = rate(data_sample.to_dict(), answers=dict(p='p_tubes', q='q_tubes'))
+    assert len(calls) == 6
+    assert result['declarative/m_vIoU'] == result['p/declarative/m_vIoU'] == 50.0
+    assert result['q/declarative/m_vIoU'] == pytest.approx(400 / 14, abs=1e-4)
+    calls.clear()
+    apart = dict(item, p_tubes=list(answer), q_tubes=other)
+    assert rate(apart, answers=dict(p='p_tubes', q='q_tubes')) == result and len(calls) == 9
 
 
 def test_whole_segment_baselines():
@@ -283,7 +302,10 @@ def vidstg_samples(path):
 
 
 def test_whole_segment_baseline_of_the_real_vidstg(samples):
-    """Spec 2.5: 40.4 / 40.5 on val."""
+    """Spec 2.5: 40.4 / 40.5 on val.
+
+    Its 39.41 / 39.77 on test (5 item 6) go unchecked: of that file the samples hold 300 of 4610 records.
+    """
     result = rate(*vidstg_samples(samples / 'vidstg' / 'annotations' / 'val_annotations.json'))
     for kind, expected in (('declarative', 40.4), ('interrogative', 40.5)):
         assert result[f'{kind}/m_tIoU'] == pytest.approx(expected, abs=0.05)

@@ -214,12 +214,19 @@ def test_shapes():
         assert relations(PARSE(f'what does a square {infinitive}?')) == [f'square {name} object']
 
 
-@pytest.mark.parametrize('text', ['', ' ', '...', '?! -'])
+@pytest.mark.parametrize('text', ['', ' ', '...', '?! -', '_', '????', '( )', '_/_'])
 def test_without_words(text):
     with pytest.raises(
         ValueError, match=f'the query {re.escape(repr(text))} has no word; remove it'
     ):
         PARSE(text)
+
+
+def test_brackets_are_left_out_where_something_else_is_said():
+    assert PARSE('(a man)') == PARSE('a man')
+    assert PARSE('(a man holds a cup)?') == PARSE('a man holds a cup?')
+    assert PARSE('a man (in red) holds a cup') == PARSE('a man holds a cup')
+    assert PARSE('a man_/woman') == PARSE('a man_ / woman')
 
 
 def test_any_text_is_parsed():

@@ -6,6 +6,7 @@ from mmdet.registry import TRANSFORMS
 
 from mmvg.datasets import ShapesVideoDataset, VidSTGDataset
 from mmvg.datasets.shapes import PREDICATES
+from mmvg.visualization import clip_writer
 
 NUM = 4
 
@@ -56,6 +57,17 @@ def test_exported_videos_read_back(call_tool, tmp_path, generated, options):
         own = errors.diagonal().mean()
         assert own < min(errors.diagonal(1).mean(), errors.diagonal(-1).mean()) - 0.2
         assert errors.diagonal().max() < (1e-9 if options else 8)  # mp4 has half the colours
+
+
+def test_videos_are_written_without_x264(call_tool, tmp_path, monkeypatch):
+    av = pytest.importorskip('av')
+    monkeypatch.setattr(clip_writer, '_CODECS', ('no such codec', 'mpeg4'))
+    call_tool('misc/export_shapes_video.py', '--out', tmp_path, '--num', 1)
+    (path,) = (tmp_path / 'video').iterdir()
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.video
+        assert stream.codec_context.name == 'mpeg4'
+        assert stream.average_rate == 8 and len(list(container.decode(stream))) == 32
 
 
 def test_files_have_the_fields_of_vidstg_and_vidor(call_tool, tmp_path, generated, samples):

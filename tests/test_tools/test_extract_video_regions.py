@@ -2,6 +2,7 @@
 
 import io
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -197,6 +198,7 @@ def test_broken_videos_are_named_or_left_out(
         assert '6 frames of 2 videos' in extract(listed(videos), '--skip-broken')
     assert 'RANDOM WEIGHTS' in stderr.getvalue()
     assert 'left out 1 videos that cannot be decoded' in stderr.getvalue()
+    assert "set invalid='skip' of the data sets, or mend" in stderr.getvalue()
     assert f'\n  b: videos.json: b: none of the frames in {folder}' in stderr.getvalue()
     assert keys_of(tmp_path / 'out') == [['g', '0'], ['g', '2'], ['g', '4']]
     with pytest.raises(ValueError, match="frame 0 of video 'b'"):
@@ -235,3 +237,22 @@ def test_mistakes_are_named(extract, fail_tool, repository, generated, listed, f
     extract(listed(videos))
     error = error_of(listed(videos), '--max-boxes', 3)
     assert 'video region file' in error and 'made in another way (max_boxes 20)' in error
+
+
+def test_comment_of_the_shapes_config_is_the_command_of_the_table(repository):
+    """One detector, trained by one config to one epoch, into the folder that the config reads."""
+    path = repository / 'configs/_base_/datasets/shapes_video.py'
+    comment = [x[1:].rstrip('\\') for x in path.read_text().split('\n_base_')[0].splitlines()]
+    train, extract = ''.join(comment).split('python tools/')[1:]
+    detector, checkpoint, data, _, out = extract.split()[1:6]
+    assert train.split() == ['train.py', detector]
+    for config in (detector, data):
+        assert (repository / config).is_file()
+    epochs = Config.fromfile(repository / detector).train_cfg.max_epochs
+    assert checkpoint == f'work_dirs/{detector.split("/")[-1][:-3]}/epoch_{epochs}.pth'
+    assert Config.fromfile(repository / data).region_file == out
+    table = runpy.run_path(str(repository / 'tools/analysis_tools/tables/vcma_shapes.py'))
+    ((_, *command),) = table['prepare']
+    command = ' '.join(command).format(checkpoint=checkpoint)
+    named = [x.removeprefix('configs/').removesuffix('.py') for x in extract.split()[1:]]
+    assert command.split() == named and table['initial']['config'] == named[0]

@@ -27,7 +27,9 @@ def models(repository, tmp_path_factory):
     return paths
 
 
-def test_same_answers_as_from_stored_detections(call_tool, repository, models, tmp_path):
+def test_same_answers_as_from_stored_detections(
+    call_tool, repository, models, tmp_path, monkeypatch
+):
     pytest.importorskip('av')
     export = ['--out', tmp_path, '--num', 2, '--split', 'val', '--num-frames', 16]
     call_tool('misc/export_shapes_video.py', *export)
@@ -71,6 +73,12 @@ def test_same_answers_as_from_stored_detections(call_tool, repository, models, t
             expected = tube['bboxes'][slice(*tube['span'])]
             np.testing.assert_allclose(answer['bboxes'], expected, atol=0.06)
             assert f'{answer["query"]!r} -> ' in output and answer['clip'] in output
+    # test.py, from the stored ones as well, writes what it found of every sentence.
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    out = tmp_path / 'dump.json'
+    call_tool('test.py', config, models[1], '--out', out, '--work-dir', tmp_path / 'test')
+    dumped = json.loads(out.read_text(encoding='utf-8'))['samples']
+    assert [s['queries'] for s in dumped] == [list(s['data_samples'].queries) for s in dataset]
 
 
 def test_mistakes_are_named(
@@ -87,6 +95,25 @@ def test_mistakes_are_named(
     assert "text ' ' of video 0 is empty" in empty
     with pytest.raises(SystemExit):
         call_tool(*common, *video, '--images', scenes[0])
+    for option in ('--show', '--show-dir=pictures'):
+        error = fail_tool('test.py', 'vcma_shapes', models[1], option)
+        assert 'vcma_shapes.py is of a model of videos; tools/infer.py --videos draws' in error
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, 'av', None)
         assert 'pip install mmvg[video]' in fail_tool(*common, *video, *detector)
+
+
+@pytest.mark.parametrize(
+    ('source', 'option', 'other'),
+    [
+        ('--videos', '--show', '--images'),
+        ('--videos', '--batch-size=1', '--images'),
+        ('--images', '--fps=25', '--videos'),
+    ],
+)
+def test_options_of_the_other_source_are_refused(call_tool, capsys, source, option, other):
+    with pytest.raises(SystemExit) as caught:  # before the config is looked for
+        call_tool('infer.py', 'no_config', 'none.pth', '--texts', 'a dog', source, 'a', option)
+    assert caught.value.code == 2
+    name = option.partition('=')[0]
+    assert f'error: {name} goes with {other} only; leave it out' in capsys.readouterr().err

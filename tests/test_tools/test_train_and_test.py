@@ -3,9 +3,13 @@ import json
 import re
 import runpy
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import Linear
+
+from mmvg.apis import check_together, load_config
 
 
 def figures(output: str) -> dict[str, float]:
@@ -155,6 +159,26 @@ def test_missing_initial_weights_are_explained(tiny, fail_tool, tmp_path):
     assert 'load_from: swin.pth does not exist' in message and 'swin_mask_rcnn.py' in message
 
 
+@pytest.mark.parametrize(
+    ('name', 'load_from', 'expected'),
+    [
+        ('transvg_shapes', None, [None]),
+        ('vcma_shapes', None, []),
+        ('vcma_shapes', 'a.pth', ['a.pth']),
+    ],
+)
+def test_initial_weights_are_missed_by_models_with_a_backbone(
+    repository, name, load_from, expected
+):
+    checks = runpy.run_path(str(repository / 'tools/train.py'))['start_up_checks']
+    asked = []
+    checks.__globals__['check_initial_weights'] = lambda model, path: asked.append(path)
+    cfg = load_config(name, dict(load_from=load_from, val_cfg=None))
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=[]))
+    check_together(checks(SimpleNamespace(model=Linear(1, 1), hooks=[], train_loop=loop), cfg))
+    assert asked == expected
+
+
 def test_the_front_page_command_names_all_that_it_lacks(repository, monkeypatch, capsys, tmp_path):
     """No data, no initial weights, no hub: what is missing, where it goes and how to get it."""
     monkeypatch.chdir(tmp_path)
@@ -206,7 +230,7 @@ def test_bad_data_is_explained_at_start_up(tiny, fail_tool, tmp_path):
 def test_unusable_test_options_are_explained(trained, fail_tool, tmp_path):
     test = ('test.py', trained.config, trained.checkpoint, '--work-dir', tmp_path)
     assert 'ends in .json' in fail_tool(*test, '--out', 'predictions.pkl')
-    assert 'needs a GroundingMetric' in fail_tool(
+    assert 'needs a metric with out_file' in fail_tool(
         *test, '--out', 'a.json', '--cfg-options', 'test_evaluator.type=CocoMetric'
     )
     message = fail_tool(*test, '--cfg-options', 'model.bbox_head.max_query_len=20')

@@ -9,6 +9,9 @@ frame. A video is decoded once, however many sentences it has; its annotated box
 read. A run that was stopped goes on when started again; frames of further data sets are added by the
 same command with another DATASET-CONFIG.
 
+A folder has one writer. Several devices can extract at once if each has its own splits (--split) and
+folder, and the config has that folder as region_file of the LoadTubes of those splits.
+
 Features are those before the branches of a detector's second stage. A detector of one stage has its maps
 averaged over each box. One whose maps are not known needs ``roi_extractor = dict(type=
 'SingleRoIExtractor', ...)`` in its config.
@@ -255,7 +258,7 @@ def report(writer: VideoRegionWriter, out: str, broken: dict[str, str]) -> None:
     if broken:
         print(
             f'WARNING: left out {len(broken)} videos that cannot be decoded, in whole or in part; '
-            'take them out of the data set, or mend them and start this command again:',
+            "set invalid='skip' of the data sets, or mend them and start this command again:",
             *(f'  {video_id}: {problem}' for video_id, problem in broken.items()),
             sep='\n',
             file=sys.stderr,

@@ -14,7 +14,6 @@ not at hand:
 
 import argparse
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -23,7 +22,7 @@ from mmengine.utils import track_iter_progress
 
 from mmvg.apis import concise_errors
 from mmvg.datasets import ShapesVideoDataset
-from mmvg.datasets.video_file import import_av
+from mmvg.visualization.clip_writer import ClipWriter
 
 
 def sentence_entry(record: dict) -> dict:
@@ -93,15 +92,10 @@ def _relation(event) -> dict:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """H.264, nearly lossless; ``frames`` are F x H x W x 3 BGR with even sides."""
-    av = import_av()
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt, stream.options = 'yuv420p', dict(crf='10')
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='bgr24')))
-        container.mux(stream.encode(None))
+    """``frames`` are F x H x W x 3 BGR with even sides."""
+    with ClipWriter(str(path), frames.shape[2:0:-1], fps) as writer:
+        for number, frame in enumerate(frames):
+            writer.add(np.ascontiguousarray(frame[..., ::-1]), number / fps)
 
 
 def write_folder(path: Path, frames: np.ndarray) -> None:

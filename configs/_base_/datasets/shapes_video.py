@@ -1,5 +1,6 @@
 # Generated videos of moving shapes: nothing on disk but the detections, which this makes:
-#     python tools/analysis_tools/extract_video_regions.py configs/transvg/fcos_shapes.py \
+#     python tools/train.py configs/vcma/fcos_shapes_video.py
+#     python tools/analysis_tools/extract_video_regions.py configs/vcma/fcos_shapes_video.py \
 #         work_dirs/fcos_shapes_video/epoch_5.pth configs/vcma/vcma_shapes.py \
 #         --out work_dirs/shapes_video_regions --batch-size 32
 _base_ = '../models/vcma_tiny.py'

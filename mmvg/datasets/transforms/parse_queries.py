@@ -10,7 +10,8 @@ class ParseQueries(BaseTransform):
     """Entities, relations and target of every sentence (VCMA; spec vcma 1.3).
 
     Required key: queries. Sets ``parsed``, a list of dict(entities [str], relations [(subject, predicate
-    id, object or -1)], target int, meaning str). Sentences of equal ``meaning`` say the same.
+    id, object or -1)], target int, meaning str). Sentences of equal ``meaning`` say the same, in terms
+    of the words of their predicates, listed or not.
 
     Args:
         predicates (str | list[str]): File of a :class:`PredicateVocabulary`, or its words.
@@ -19,7 +20,6 @@ class ParseQueries(BaseTransform):
     def __init__(self, predicates: str | list[str]) -> None:
         self.vocabulary = PredicateVocabulary.load(predicates)
         self.parser = QueryParser()
-        self._known: dict[str, dict] = {}
 
     def transform(self, results: dict) -> dict:
         """Set parsed."""
@@ -30,9 +30,11 @@ class ParseQueries(BaseTransform):
         return results
 
     def _parse(self, query: str) -> dict:
-        if query not in self._known:
-            found = self.parser(query)
-            relations = [
+        found = self.parser(query)
+        entities = [entity.text for entity in found.entities]
+        return dict(
+            entities=entities,
+            relations=[
                 (
                     r.subject,
                     self.vocabulary.encode(r.predicate),
@@ -40,15 +42,10 @@ class ParseQueries(BaseTransform):
                 )
                 for r in found.relations
                 if r.kind != 'attr' and r.subject != r.object
-            ]
-            entities = [entity.text for entity in found.entities]
-            self._known[query] = dict(
-                entities=entities,
-                relations=relations,
-                target=found.target,
-                meaning=f'{entities} {relations} {found.target}',
-            )
-        return self._known[query]
+            ],
+            target=found.target,
+            meaning=f'{entities} {[tuple(r) for r in found.relations]} {found.target}',
+        )
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(predicates={len(self.vocabulary)})'

@@ -11,6 +11,7 @@ from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from torch.utils.data import Dataset
 
 from mmvg.visualization.grounding_visualizer import draw_sample
 
@@ -51,8 +52,18 @@ class QueryVisualizationHook(Hook):
         self.max_images = max_images
         self._seen = 0
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise ValueError if samples to be drawn are videos; a training asks before it starts."""
+        known = self.draw and hasattr(dataset, 'get_data_info')
+        if known and 'video_id' in dataset.get_data_info(0):
+            raise ValueError(
+                'QueryVisualizationHook draws pictures, but the data set has videos; set draw=False, and '
+                'see answers with tools/infer.py --videos'
+            )
+
     def before_test_epoch(self, runner: Runner) -> None:
         """Count samples from the start of the data set."""
+        self.check_data(runner.test_dataloader.dataset)
         self._seen = 0
 
     def after_val_iter(

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 from mmdet.registry import HOOKS
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -19,9 +20,9 @@ class VariationalEMHook(Hook):
     linearly over the first rounds. Everything follows from the iteration, so a resumed run goes on in
     the middle of a round. Validate once per round (``val_interval`` = ``e_iters`` + ``m_iters``, and a
     warm-up of a multiple of that): training ends when, at the full beta, the metric fluctuates and no
-    longer improves (:func:`should_stop`), and the model gets the weights of its best validation, which the checkpoint
-    hook keeps (``save_best``). So validation labels choose the model, as in the paper; nothing else
-    reads a label.
+    longer improves (:func:`should_stop`), and the model gets the weights of its best validation, which
+    the checkpoint hook keeps (``save_best``). So validation labels choose the model, as in the paper;
+    nothing else reads a label.
 
     DDP needs ``find_unused_parameters=True``: in each phase one network rests.
 
@@ -88,7 +89,7 @@ class VariationalEMHook(Hook):
         self._end_if_due(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Give the model its best weights."""
+        """Give the model its best weights, in every process."""
         info = runner.message_hub.runtime_info
         best = info.get('best_ckpt') or info.get(f'best_ckpt_{self.monitor}')
         if best is None:
@@ -97,7 +98,11 @@ class VariationalEMHook(Hook):
                 f'set default_hooks.checkpoint.save_best={self.monitor!r}'
             )
             return
-        load_weights(runner.model, best)
+        if is_main_process():
+            load_weights(runner.model, best)
+        # The file lies where the main process wrote it, which may be the disk of another machine.
+        for tensor in runner.model.state_dict().values():
+            broadcast(tensor)
         runner.logger.info(f'VariationalEMHook: the model has the weights of {best}')
 
     def _end_if_due(self, runner: Runner) -> None:

@@ -107,10 +107,7 @@ class VideoTubeMetric(BaseMetric):
             segment=list(segment),
             spans=[[int(f) for f in truth.span] for truth in truths],
             whole=[_figures(t.rate(1.0 - np.isnan(t.bboxes).any(1), segment)) for t in truths],
-            answers={
-                prefix: self._rate_answer(sample, name, truths, segment, where)
-                for prefix, name in self.answers.items()
-            },
+            answers=self._rate_answers(sample, truths, segment, where),
         )
         if sample.get('candidate_tubes') is not None:
             candidates = _array(sample['candidate_tubes'])
@@ -138,6 +135,17 @@ class VideoTubeMetric(BaseMetric):
                 'prediction counts as wrong'
             )
         return [true_tube(self.protocol, self.dataset, t, segment, frame_ids) for t in tubes]
+
+    def _rate_answers(
+        self, sample: dict, truths: list[TrueTube], segment: tuple, where: str
+    ) -> dict[str, list[dict | None]]:
+        """By prefix; a list that stands under several names is rated once."""
+        rated = {}
+        for name in self.answers.values():
+            tubes = id(sample.get(name))
+            if tubes not in rated:
+                rated[tubes] = self._rate_answer(sample, name, truths, segment, where)
+        return {prefix: rated[id(sample[name])] for prefix, name in self.answers.items()}
 
     def _rate_answer(
         self, sample: dict, name: str, truths: list[TrueTube], segment: tuple, where: str

@@ -1,5 +1,7 @@
 import zlib
 from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from mmdet.registry import MODELS
@@ -11,12 +13,18 @@ from .bert import BertEncoder
 
 
 class TextEncoder(BaseModule):
-    """Frozen vectors of texts; each text is encoded once and kept."""
+    """Frozen vectors of texts: float32, whatever autocast is on around it.
+
+    Vectors are kept where the module is. There are at most ``max_texts`` of them, the last used: more than
+    VidSTG has sentences, and 0.4 GB of BERT's 768 numbers.
+    """
+
+    max_texts = 1 << 17
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
         self.embed_dims = embed_dims
-        self._known: dict[str, Tensor] = {}
+        self._known: OrderedDict[str, Tensor] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
         self.register_buffer('_place', torch.empty(0), persistent=False)  # follows .to(device)
 
@@ -24,10 +32,23 @@ class TextEncoder(BaseModule):
     def forward(self, texts: list[str]) -> Tensor:
         """N texts -> N x C, float32."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        device = self._place.device
         if new:
-            self._known.update(zip(new, self.encode(new).float().cpu().unbind()))
+            with torch.autocast(device.type, enabled=False):
+                vectors = self.encode(new).float().to(device)
+            # Copies: a part of a batch would hold the memory of all of it.
+            self._known.update(zip(new, (vector.clone() for vector in vectors)))
+        for text in texts:
+            self._known.move_to_end(text)
         found = [self._known[text] for text in texts]
-        return torch.stack(found).to(self._place.device) if found else self._place.new_zeros(0, 1)
+        while len(self._known) > self.max_texts:
+            self._known.popitem(last=False)
+        return torch.stack(found) if found else torch.zeros(0, self.embed_dims, device=device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'TextEncoder':
+        """Go to another device or type; what was kept does not."""
+        self._known.clear()
+        return super()._apply(fn, recurse)
 
     def init_weights(self) -> None:
         """Load pretrained weights, and forget what others made of the texts."""
@@ -49,7 +70,6 @@ class HashedWordsEncoder(TextEncoder):
 
     def __init__(self, embed_dims: int = 128) -> None:
         super().__init__(embed_dims)
-        self._words: dict[str, Tensor] = {}
 
     def encode(self, texts: list[str]) -> Tensor:
         split = [[w for w in map(_bare, text.lower().split()) if w] for text in texts]
@@ -61,11 +81,9 @@ class HashedWordsEncoder(TextEncoder):
         return torch.stack([self._vector(word) for word in words]).mean(0)
 
     def _vector(self, word: str) -> Tensor:
-        if word not in self._words:
-            generator = torch.Generator().manual_seed(zlib.crc32(word.encode()))
-            vector = torch.randn(self.embed_dims, generator=generator)
-            self._words[word] = vector / vector.norm()
-        return self._words[word]
+        generator = torch.Generator().manual_seed(zlib.crc32(word.encode()))
+        vector = torch.randn(self.embed_dims, generator=generator)
+        return vector / vector.norm()
 
 
 @MODELS.register_module()

@@ -164,13 +164,17 @@ def _over_time(p: Potentials, clips: Tensor) -> Tensor:
 
 
 def _message(p: Potentials, tubes: Tensor, by_pair: Tensor, entity: int) -> Tensor:
-    """Q x K x C: evidence for the tubes of one entity from all relations that it is part of."""
-    as_subject = (p.subject == entity)[:, :, None, None]
-    as_object = (p.object == entity)[:, :, None, None]
+    """Q x K x C: evidence for the tubes of one entity from all relations that it is part of.
+
+    Only theirs is computed, so that a sweep visits every relation twice, whatever the entities.
+    """
+    messages = by_pair.new_zeros(*by_pair.shape[:3], by_pair.shape[-1])
     of_object, of_subject = _objects(p, tubes), _subjects(p, tubes)
-    forward = torch.einsum('qrklc,qrlc->qrkc', by_pair, of_object)
-    backward = torch.einsum('qrklc,qrkc->qrlc', by_pair, of_subject)[:, :, :-1]
-    return (forward * as_subject + backward * as_object).sum(1)
+    own = (p.subject == entity).nonzero(as_tuple=True)
+    messages[own] = torch.einsum('nklc,nlc->nkc', by_pair[own], of_object[own])
+    own = (p.object == entity).nonzero(as_tuple=True)
+    messages[own] += torch.einsum('nklc,nkc->nlc', by_pair[own], of_subject[own])[:, :-1]
+    return messages.sum(1)
 
 
 def _subjects(p: Potentials, tubes: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ class TubeLinker:
     A box and one of the next frame fit by ``alpha * cosine + (1 - alpha) * IoU``.
 
     ``'viterbi'`` takes the path through all frames that fits best, deletes its boxes, and repeats
-    until a frame has no box left; frames without any detection are passed over. ``'hungarian'``
-    assigns the boxes of each frame to the tubes so far, one to one; tubes may begin and end anywhere.
+    until a frame has no box left; frames without any detection are passed over. So a frame with a
+    single detection allows a single tube, unless ``exhausted='skip'``. ``'hungarian'`` assigns the
+    boxes of each frame to the tubes so far, one to one; tubes may begin and end anywhere.
 
     Args:
         method (str): ``'viterbi'`` or ``'hungarian'``.
@@ -28,6 +29,8 @@ class TubeLinker:
         min_length (int): Tubes found in fewer frames are left out, unless all are.
         min_link (float): Links below are not made (hungarian).
         max_gap (int): So many frames in a row a tube may miss (hungarian).
+        exhausted (str): When all boxes of a frame are taken: ``'stop'``, as the paper, or ``'skip'``,
+            further paths pass it over while ``min_length`` frames are left (viterbi).
     """
 
     def __init__(
@@ -39,11 +42,14 @@ class TubeLinker:
         min_length: int = 3,
         min_link: float = 0.3,
         max_gap: int = 2,
+        exhausted: str = 'stop',
     ) -> None:
         if method not in METHODS:
             raise ValueError(f'method must be one of {METHODS}, not {method!r}')
         if not 0 <= alpha <= 1:
             raise ValueError(f'alpha must be between 0 and 1, not {alpha}')
+        if exhausted not in ('stop', 'skip'):
+            raise ValueError(f"exhausted must be 'stop' or 'skip', not {exhausted!r}")
         self.method = method
         self.alpha = alpha
         self.score_weight = score_weight
@@ -51,6 +57,7 @@ class TubeLinker:
         self.min_length = min_length
         self.min_link = min_link
         self.max_gap = max_gap
+        self.exhausted = exhausted
 
     def __call__(
         self,
@@ -105,36 +112,43 @@ class TubeLinker:
 
     def _viterbi(self, bboxes, features, scores, there) -> tuple[np.ndarray, np.ndarray]:
         """The best paths, each without the boxes of those before; O(K F N^2)."""
+        there = np.array(there)
         counts = np.array([len(bboxes[f]) for f in there])
         padded = _pad([bboxes[f] for f in there])
         vectors = None if features is None else _pad([features[f] for f in there])
-        if vectors is None:
-            links = self.link_scores(padded[:-1], padded[1:])
-        else:
-            links = self.link_scores(padded[:-1], padded[1:], vectors[:-1], vectors[1:])
-        free = np.arange(padded.shape[1]) < counts[:, None]
-        unary = np.where(free, 0.0, -np.inf)
+        unary = np.where(np.arange(padded.shape[1]) < counts[:, None], 0.0, -np.inf)
         if scores is not None and self.score_weight:
             unary += self.score_weight * _pad([scores[f][:, None] for f in there])[..., 0]
-        frames = np.arange(len(there))
+        frames, links = np.arange(len(there)), self._links(padded, vectors)
         rows, values = [], []
-        for _ in range(min(self.max_tubes, counts.min())):
-            path = best_path(links, unary)
+        while len(rows) < self.max_tubes:
+            left = counts[frames] > len(rows)
+            if not left.all():
+                frames = frames[left]
+                if self.exhausted == 'stop' or len(frames) < max(self.min_length, 1):
+                    break
+                links = self._links(padded[frames], None if vectors is None else vectors[frames])
+            path = best_path(links, unary[frames])
             unary[frames, path] = -np.inf
             rows.append(np.full(len(bboxes), -1))
             values.append(np.zeros(len(bboxes)))
-            rows[-1][there] = path
-            values[-1][there[1:]] = links[frames[:-1], path[:-1], path[1:]]
+            rows[-1][there[frames]] = path
+            values[-1][there[frames[1:]]] = links[np.arange(len(path) - 1), path[:-1], path[1:]]
         return np.stack(rows), np.stack(values)
+
+    def _links(self, bboxes: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """F - 1 x N x N, of neighbours among F x N x 4."""
+        vectors = () if features is None else (features[:-1], features[1:])
+        return self.link_scores(bboxes[:-1], bboxes[1:], *vectors)
 
     def _hungarian(self, bboxes, features, scores, there) -> tuple[np.ndarray, np.ndarray]:
         """Assign frame by frame; the best scored tubes that result."""
-        tubes, live = [], []  # {frame: (row, link)}; of those, which may go on
+        tubes, live = [], []  # {frame: (row, link)}, frames ascending; of those, which may go on
         for frame in there:
-            live = [t for t in live if frame - max(t) <= self.max_gap + 1]
+            live = [t for t in live if frame - _last(t) <= self.max_gap + 1]
             taken = {}
             if live:
-                before = [(max(t), t[max(t)][0]) for t in live]
+                before = [(last, t[last][0]) for t in live for last in [_last(t)]]
                 vectors = () if features is None else (_take(features, before), features[frame])
                 fit = self.link_scores(_take(bboxes, before), bboxes[frame], *vectors)
                 for i, j in zip(*linear_sum_assignment(-fit), strict=True):
@@ -170,6 +184,11 @@ def best_path(links: np.ndarray, unary: np.ndarray) -> np.ndarray:
     for back in reversed(came_from):
         path.append(int(back[path[-1]]))
     return np.array(path[::-1])
+
+
+def _last(tube: dict[int, tuple]) -> int:
+    """The frame put in last; a search for it would be quadratic in frames."""
+    return next(reversed(tube))
 
 
 def _boxes_of(rows: np.ndarray, bboxes: Sequence[np.ndarray]) -> np.ndarray:

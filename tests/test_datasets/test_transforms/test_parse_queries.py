@@ -38,6 +38,22 @@ def test_equal_meanings():
     assert len({x['meaning'] for x in (a, b, c, d)}) == 3
     who, what = parse('who holds a ball?', 'what does a person hold?')
     assert who['meaning'] != what['meaning']  # the same entities, another target
+    wet, dry = parse('a dog is wet.', 'a dog is dry.')
+    assert wet['entities'] == dry['entities'] and wet['meaning'] != dry['meaning']
+
+
+def test_predicates_that_are_not_listed_differ_in_meaning():
+    lick, bite, again = parse('a dog licks a cat', 'a dog bites a cat', 'a dog is licking a cat')
+    assert lick['relations'] == bite['relations'] == [(0, 0, 1)]
+    assert lick['meaning'] != bite['meaning'] and lick['meaning'] == again['meaning']
+
+
+def test_later_steps_may_change_what_they_get():
+    transform = TRANSFORMS.build(dict(type='ParseQueries', predicates=['hold']))
+    expected = parse('a dog holds a ball', predicates=['hold'])
+    first = transform(dict(queries=['a dog holds a ball']))['parsed']
+    first[0]['entities'].clear()
+    assert transform(dict(queries=['a dog holds a ball']))['parsed'] == expected
 
 
 def test_predicates_of_a_file(tmp_path):

@@ -4,7 +4,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import HOOKS
+from mmdet.registry import DATASETS, HOOKS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
@@ -107,3 +107,15 @@ def test_generated_image_is_cut_out_of_the_input(flip):
     sample.set_metainfo(dict(tta_view=1))
     restored = _original_image(dict(inputs=[[torch.zeros(3, 8, 8)], inputs]), 0, sample)
     np.testing.assert_array_equal(restored, picture[..., ::-1])
+
+
+def test_videos_are_refused_before_any_is_seen():
+    dataset = DATASETS.build(dict(type='ShapesVideoDataset', num_videos=1, pipeline=[]))
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset))
+    for check in (
+        lambda: make_hook().check_data(dataset),
+        lambda: make_hook().before_test_epoch(runner),
+    ):
+        with pytest.raises(ValueError, match='draws pictures, .*tools/infer.py --videos'):
+            check()
+    HOOKS.build(dict(type='QueryVisualizationHook')).check_data(dataset)  # draws nothing

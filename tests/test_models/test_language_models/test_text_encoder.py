@@ -18,6 +18,7 @@ def test_hashed_words():
     again = MODELS.build(dict(type='HashedWordsEncoder', embed_dims=64))
     assert torch.equal(again(['red'])[0], red)
     assert not list(encoder.parameters()) and not encoder.state_dict()
+    assert encoder([]).shape == (0, 64)
 
 
 def bert():
@@ -57,3 +58,43 @@ def test_vectors_follow_the_weights():
     state = {k: torch.randn_like(v) for k, v in encoder.state_dict().items()}
     torch.nn.ModuleList([encoder]).load_state_dict({f'0.{k}': v for k, v in state.items()})
     assert not torch.allclose(encoder(['circle']), before)
+
+
+def test_autocast_leaves_the_vectors_alone():
+    texts = ['red circle', 'the large blue square', 'circle']
+    expected, encoder = bert()(texts), bert()
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = encoder(texts)
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    assert mixed.dtype == torch.float32 and torch.equal(mixed, expected)
+    assert torch.equal(encoder(texts), expected)  # what was kept of them
+
+
+def test_the_last_used_texts_are_kept():
+    encoder, asked = bert(), []
+    encoder.max_texts, encoder.encode = 2, spy(encoder.encode, asked)
+    expected = bert()(['red', 'blue', 'circle'])
+    assert_close(encoder(['red', 'blue', 'circle']), expected)  # more than are kept
+    encoder(['blue'])
+    assert_close(encoder(['red', 'blue']), expected[:2])
+    encoder(['circle', 'red'])
+    encoder(['blue'])
+    assert asked == [['red', 'blue', 'circle'], ['red'], ['circle'], ['blue']]
+    assert len(encoder._known) == 2
+
+
+def spy(function, calls):
+    def call(argument):
+        calls.append(argument)
+        return function(argument)
+
+    return call
+
+
+def test_vectors_follow_the_type_of_the_weights():
+    encoder = bert()
+    before = encoder(['red circle'])
+    torch.nn.ModuleList([encoder]).bfloat16()
+    after = encoder(['red circle'])
+    assert after.dtype == torch.float32 and not torch.equal(after, before)
+    assert torch.equal(after, bert().bfloat16()(['red circle']))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mmdet.registry import TASK_UTILS
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import linear_sum_assignment
 
 import mmvg  # noqa: F401
 from mmvg.models.task_modules.tube_linker import best_path
@@ -136,8 +137,98 @@ def test_hungarian_bridges_short_gaps_only():
         assert len(found) == tubes + 1 and (first[0][-1] >= 0) == (gap == 2)
 
 
+def drifting(rng, frames, most):
+    """0 to ``most`` boxes per frame that move little, in random order, and their features."""
+    base, vectors = rng.rand(most, 2) * 60, rng.randn(most, 6)
+    bboxes, features = [], []
+    for _ in range(frames):
+        which = rng.permutation(most)[: rng.randint(most + 1)]
+        corner = base[which] + rng.rand(len(which), 2) * 8
+        bboxes.append(np.concatenate([corner, corner + 20], 1).astype(np.float32))
+        features.append((vectors[which] + rng.randn(len(which), 6)).astype(np.float32))
+    return bboxes, features
+
+
+def hungarian_by_hand(link, bboxes, features):
+    """Rows per tube, in the order of birth: a list of rows per tube, searched for its last one."""
+    units = [f / np.linalg.norm(f, axis=1, keepdims=True) for f in features]
+    tubes = []
+    for frame, found in enumerate(bboxes):
+        last = [max(f for f in range(frame) if tube[f] >= 0) for tube in tubes]
+        live = [k for k, f in enumerate(last) if frame - f <= link.max_gap + 1]
+        taken = set()
+        if live and len(found):
+            ends = [(last[k], tubes[k][last[k]]) for k in live]
+            fit = link.link_scores(
+                *(np.stack([bboxes[f][row] for f, row in ends]), found),
+                *(np.stack([units[f][row] for f, row in ends]), units[frame]),
+            )
+            for i, j in zip(*linear_sum_assignment(-fit)):
+                if fit[i, j] >= link.min_link:
+                    tubes[live[i]][frame] = j
+                    taken.add(j)
+        for j in set(range(len(found))) - taken:
+            tubes.append([-1] * len(bboxes))
+            tubes[-1][frame] = j
+    return tubes
+
+
+def test_hungarian_equals_a_search_by_hand():
+    """The linker keeps the last frame of a tube instead of looking for it in all of them."""
+    rng = np.random.RandomState(3)
+    link = linker(method='hungarian', min_length=1, max_tubes=1000)
+    gaps = 0
+    for _ in range(20):
+        bboxes, features = drifting(rng, 12, 5)
+        found = link(bboxes, SIZE, features).rows
+        expected = np.array(hungarian_by_hand(link, bboxes, features))
+        assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
+        gaps += ((found[:, :-2] >= 0) & (found[:, 1:-1] < 0) & (found[:, 2:] >= 0)).sum()
+    assert gaps > 20
+
+
+def test_a_poor_frame_ends_the_search_or_is_passed_over():
+    """Spec 1.4 stops when a frame is empty, so one detection in one frame allows one tube."""
+    boxes = [BOXES[0], BOXES[1], BOXES[1][:1], BOXES[2]]
+    features = [FEATURES[0], FEATURES[1], FEATURES[1][:1], FEATURES[2]]
+    stop = linker()(boxes, SIZE, features)
+    assert_array_equal(stop.rows, [[0, 0, 0, 1]])
+    skip = linker(exhausted='skip')(boxes, SIZE, features)
+    assert_array_equal(skip.rows, [[0, 0, 0, 1], [1, 1, -1, 0]])
+    assert_array_equal(skip.bboxes[0], stop.bboxes[0])
+    assert skip.scores[1] * 2 == pytest.approx(1.158333, abs=1e-6)  # as without that frame
+    assert_array_equal(skip.bboxes[1, 2], [13, 0, 23, 10])  # halfway from 14 to 12
+    few = linker(exhausted='skip', min_length=4)(boxes, SIZE, features)
+    assert_array_equal(few.rows, stop.rows)
+    assert len(linker(exhausted='skip', max_tubes=1)(boxes, SIZE, features)) == 1
+
+
+def test_with_as_many_boxes_everywhere_nothing_is_passed_over():
+    rng = np.random.RandomState(4)
+    bboxes = [rng.rand(4, 2) * 60 for _ in range(6)]
+    bboxes = [np.concatenate([b, b + 20], 1).astype(np.float32) for b in bboxes]
+    stop, skip = (linker(exhausted=e)(bboxes, SIZE) for e in ('stop', 'skip'))
+    assert_array_equal(stop.rows, skip.rows)
+    assert_array_equal(stop.scores, skip.scores)
+
+
+def test_passing_over_uses_every_box_once():
+    rng = np.random.RandomState(5)
+    for _ in range(20):
+        bboxes, features = drifting(rng, 8, 6)
+        scores = [rng.rand(len(b)) for b in bboxes]
+        if not any(map(len, bboxes)):
+            continue
+        link = linker(exhausted='skip', min_length=1, score_weight=0.5, max_tubes=100)
+        rows = link(bboxes, SIZE, features, scores).rows
+        for frame, boxes in enumerate(bboxes):
+            assert sorted(rows[rows[:, frame] >= 0, frame]) == list(range(len(boxes)))
+
+
 def test_settings_are_checked():
     with pytest.raises(ValueError, match='method'):
         linker(method='greedy')
     with pytest.raises(ValueError, match='alpha'):
         linker(alpha=1.5)
+    with pytest.raises(ValueError, match='exhausted'):
+        linker(exhausted='wait')
