@@ -1,5 +1,5 @@
-# Detects the shapes of generated videos, which it has never seen: learned from scenes at sizes of 40 to 64 px,
-# since shapes of videos are smaller than those of scenes.
+# Detects the shapes of generated videos, which it has never seen: learned from scenes at sizes of 40 to
+# 64 px, since shapes of videos are smaller than those of scenes.
 _base_ = '../transvg/fcos_shapes.py'
 
 train_pipeline = [

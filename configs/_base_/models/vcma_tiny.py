@@ -1,4 +1,4 @@
-# VCMA at a size that learns on a CPU in minutes, for the 64-d features of the detector of fcos_shapes_video.py.
+# VCMA at a size that learns on a CPU in minutes, for 64-d features of the detector of fcos_shapes_video.py.
 num_clips = 16
 # How regions of frames are described, when they are extracted and when videos of users are seen.
 region_extractor = dict(roi_size=3, max_boxes=20, score_thr=0.05, nms_iou=0.5)
