@@ -227,7 +227,7 @@ def test_reir_learns_generated_captions_without_boxes_and_answers(path):
 def test_recipe_is_the_released_one(path):
     """Spec 1.5, 2.2, 3, 4 and the column "default" of section 7."""
     cfg, flickr = Config.fromfile(path), 'flickr30k' in path.stem
-    assert cfg.train_cfg == dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=2500)
+    assert cfg.train_cfg == dict(type='ResumableIterTrainLoop', max_iters=80000, val_interval=2500)
     assert cfg.optim_wrapper == dict(
         type='OptimWrapper',
         optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4),

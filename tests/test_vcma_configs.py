@@ -385,7 +385,7 @@ def test_recipe_is_that_of_the_specification(name, epoch):
     assert hook.e_iters + hook.m_iters == epoch and abs(hook.e_iters - hook.m_iters) <= 1
     assert hook.get('ramp_rounds', 2) == 2 and hook.get('min_delta', 0.1) == 0.1  # in percent
     assert hook.get('stop', True)
-    assert (cfg.train_cfg.type, cfg.train_cfg.val_interval) == ('IterBasedTrainLoop', epoch)
+    assert (cfg.train_cfg.type, cfg.train_cfg.val_interval) == ('ResumableIterTrainLoop', epoch)
     assert (cfg.train_cfg.max_iters - hook.warmup_iters) % epoch == 0
     checkpoint = cfg.default_hooks.checkpoint
     assert (checkpoint.interval, checkpoint.by_epoch) == (epoch, False)

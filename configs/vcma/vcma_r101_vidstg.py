@@ -6,7 +6,7 @@ _base_ = [
 
 epoch = 2262  # 36,202 records in batches of 16.
 train_cfg = dict(
-    type='IterBasedTrainLoop',
+    type='ResumableIterTrainLoop',
     max_iters=32 * epoch,
     val_begin=2 * epoch + 1,  # no model of the warm-up is the best one
     val_interval=epoch,

@@ -7,7 +7,7 @@ _base_ = [
 
 warmup, e_phase, m_phase = 360, 80, 40
 train_cfg = dict(
-    type='IterBasedTrainLoop',
+    type='ResumableIterTrainLoop',
     max_iters=warmup + 12 * (e_phase + m_phase),
     val_begin=warmup + 1,  # no model of the warm-up is the best one
     val_interval=e_phase + m_phase,

@@ -4,6 +4,7 @@ from .hooks import (
     QueryVisualizationHook,
     ResumableCheckpointHook,
 )
+from .loops import ResumableIterTrainLoop
 from .optim import GroupOptimWrapperConstructor
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     'GroupOptimWrapperConstructor',
     'QueryVisualizationHook',
     'ResumableCheckpointHook',
+    'ResumableIterTrainLoop',
 ]

@@ -3,7 +3,7 @@
 _base_ = '../default_runtime.py'
 
 interval = 2500
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=interval)
+train_cfg = dict(type='ResumableIterTrainLoop', max_iters=80000, val_interval=interval)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

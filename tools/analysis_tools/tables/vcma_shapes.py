@@ -1,7 +1,7 @@
 # What VCMA's settings are worth on generated videos, for ../train_table.py: relations (beta), features of
 # boxes when they are linked (alpha), what is ours. The detector is trained and run first.
 _SPLITS = 'train', 'val', 'test'
-_BETAS = 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0  # the config has 16
+_BETAS = 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0, 64.0  # the config has 16
 _ALPHAS = 0.0, 1.0  # 0.5
 
 

@@ -1,0 +1,3 @@
+from .resumable_iter_train_loop import ResumableIterTrainLoop
+
+__all__ = ['ResumableIterTrainLoop']
