@@ -1,7 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -112,11 +112,11 @@ class RegionExtractor(BaseModule):
 
     def forward(self, frames: Sequence[np.ndarray]) -> list[Regions]:
         """Regions of frames, H x W x 3 BGR uint8."""
-        return self.predict([self.prepare(frame) for frame in frames])
+        return self.predict(self.prepare(frame) for frame in frames)
 
     @torch.no_grad()
-    def predict(self, prepared: Sequence[dict]) -> list[Regions]:
-        """Regions of frames that :meth:`prepare` prepared.
+    def predict(self, prepared: Iterable[dict]) -> list[Regions]:
+        """Regions of frames that :meth:`prepare` prepared, taken one batch after the other.
 
         Frames of different size are not put into one batch: regions never depend on the others.
         """
@@ -125,9 +125,8 @@ class RegionExtractor(BaseModule):
         regions = []
         with torch.autocast(device.type, enabled=False):
             for _, group in groupby(prepared, key=lambda frame: frame['inputs'].shape):
-                group = list(group)
-                for begin in range(0, len(group), self.batch_size):
-                    regions += self._predict_batch(group[begin : begin + self.batch_size])
+                while batch := list(islice(group, self.batch_size)):
+                    regions += self._predict_batch(batch)
         return regions
 
     def _predict_batch(self, batch: list[dict]) -> list[Regions]:

@@ -195,6 +195,17 @@ def test_backbone_and_neck_run_once(name):
     assert len(extractor.detector.neck._forward_hooks) == 1  # its own hook is gone
 
 
+def test_frames_are_prepared_when_their_batch_comes(monkeypatch):
+    extractor = build('fcos', batch_size=2)
+    events, prepare, predict = [], extractor.prepare, extractor._predict_batch
+    monkeypatch.setattr(extractor, 'prepare', lambda f: events.append('prepare') or prepare(f))
+    monkeypatch.setattr(
+        extractor, '_predict_batch', lambda batch: events.append(len(batch)) or predict(batch)
+    )
+    extractor(frames_of(3))
+    assert events == ['prepare', 'prepare', 2, 'prepare', 1]
+
+
 def test_no_box_and_no_detection():
     (regions,) = build('fcos', score_thr=0.99)(frames_of(1))
     assert regions.bboxes.shape == (0, 4) and regions.features.shape == (0, 16)
