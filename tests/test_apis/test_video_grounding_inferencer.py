@@ -85,11 +85,11 @@ def test_sentences_share_frames_and_the_files_show_the_answers(
 ):
     texts = [TEXT, 'what does a red circle chase?', TEXT]
     batches = []
-    predict = type(inferencer.model.region_extractor).predict
+    extract = type(inferencer.model.region_extractor).forward
     monkeypatch.setattr(
         type(inferencer.model.region_extractor),
-        'predict',
-        lambda self, prepared: batches.append(len(prepared)) or predict(self, prepared),
+        'forward',
+        lambda self, frames: batches.append(len(frames)) or extract(self, frames),
     )
     answers = inferencer(video, texts, out_dir=str(tmp_path))['predictions']
     assert batches[-1] == 6 and sum(batches) <= 7  # one frame may be looked at before the others
