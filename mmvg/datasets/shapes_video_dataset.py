@@ -41,6 +41,8 @@ class ShapesVideoDataset(VideoGroundingDataset):
         num_questions (tuple[int, int]): Least and largest number of questions per video, 0 to 2.
         event_share (tuple[float, float]): Least and largest length of the event as a share of F.
         predicates (Sequence[str]): What may happen, equally often.
+        split_types (bool): Rate sentences apart whose phrase fits one shape only: types are
+            'declarative_clear', 'declarative_unclear' and so on.
     """
 
     METAINFO = dict(classes=CLASSES)
@@ -58,6 +60,7 @@ class ShapesVideoDataset(VideoGroundingDataset):
         num_questions: tuple[int, int] = (1, 2),
         event_share: tuple[float, float] = (0.25, 0.6),
         predicates: Sequence[str] = tuple(PREDICATES),
+        split_types: bool = False,
         **kwargs,
     ) -> None:
         unknown = set(predicates) - set(PREDICATES)
@@ -85,6 +88,7 @@ class ShapesVideoDataset(VideoGroundingDataset):
         self.num_questions = tuple(num_questions)
         self.event_share = tuple(event_share)
         self.predicates = tuple(predicates)
+        self.split_types = split_types
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> Iterator[dict]:
@@ -110,7 +114,7 @@ class ShapesVideoDataset(VideoGroundingDataset):
             segment=(0, self.num_frames),
             queries=[s.text for s in sentences],
             query_ids=[f'{name}_{i}' for i in range(len(sentences))],
-            query_types=[s.type for s in sentences],
+            query_types=[s.type + self._clearness(s) for s in sentences],
             source=f'generated video {self.split}/{index} (seed {self.seed})',
             video=video if self.with_truth else replace(video, event=None),
         )
@@ -119,6 +123,11 @@ class ShapesVideoDataset(VideoGroundingDataset):
             record['tracks'] = video.tracks
             record['labels'] = np.array([CLASSES.index(s.category) for s in video.shapes])
         return record
+
+    def _clearness(self, sentence: Sentence) -> str:
+        if not (self.split_types and self.with_truth):
+            return ''
+        return '_clear' if sentence.alone else '_unclear'
 
     def render(self, index: int, frame_ids: Sequence[int]) -> np.ndarray:
         """Frames of sample ``index``: uint8 BGR, len(frame_ids) x side x side x 3."""

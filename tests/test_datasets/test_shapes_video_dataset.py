@@ -206,6 +206,16 @@ def test_training_records_hold_nothing_to_learn_from(records):
         assert pickle.dumps(info['video'].frame(7)) == pickle.dumps(record['video'].frame(7))
 
 
+def test_clear_sentences_can_be_rated_apart():
+    settings = dict(num_videos=20, split_types=True, pipeline=[])
+    dataset = ShapesVideoDataset(**settings, test_mode=True)
+    for record in map(dataset.get_data_info, range(20)):
+        for kind, tube in zip(record['query_types'], record['tubes'], strict=True):
+            assert kind.split('_')[1] == ('clear' if tube['alone'] else 'unclear')
+    kinds = {k for r in ShapesVideoDataset(**settings) for k in r['query_types']}
+    assert kinds == {'declarative', 'interrogative'}  # that is truth
+
+
 def test_options(dataset):
     long = ShapesVideoDataset(
         num_videos=6,
