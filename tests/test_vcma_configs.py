@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import io
 import json
 import runpy
@@ -20,6 +21,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmvg.apis import load_config
 from mmvg.datasets import ShapesVideoDataset
 from mmvg.datasets.video_regions import VideoRegionWriter
+from mmvg.models.heads.video_tube_head import VideoTubeHead
 from mmvg.structures.regions import Regions
 
 ROOT = Path(__file__).parents[1]
@@ -408,9 +410,14 @@ def test_recipe_is_that_of_the_specification(name, epoch):
     head = cfg.model.tube_head
     assert head.get('sweeps', 3) == 3 and head.get('tau', 0.07) == 0.07
     defaults = dict(beta_mode='likelihood', e_start='phi', kl='forward', m_source='phi', tied=True)
-    defaults.update(same_tube=-10.0, temporal='free', own_motion=False, posterior_clip_tubes=False)
-    assert all(head.get(k, v) == v for k, v in defaults.items())
-    assert cfg.model.get('source', 'p') == 'p'
+    defaults.update(same_tube=-10.0, temporal='free')
+    ours = dict(own_motion=False, relation_context=0, posterior_clip_tubes=False)
+    ours.update(same_tube_always=False, event_share=None)
+    known = inspect.signature(VideoTubeHead).parameters
+    for key, value in {**defaults, **ours}.items():
+        assert head.get(key, value) == value == known[key].default, key
+    assert (cfg.model.get('source', 'p'), cfg.model.get('span', 'likeliest')) == ('p', 'likeliest')
+    assert not cfg.default_hooks.logger.log_metric_by_epoch  # one epoch is all of the training
     metric = cfg.test_evaluator
     assert metric.answers == dict(p='p_tubes', q='q_tubes')
     assert metric.get('dataset', 'vidstg') == ('hcstvg' if 'hcstvg' in name else 'vidstg')
