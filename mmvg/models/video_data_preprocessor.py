@@ -1,6 +1,7 @@
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
@@ -12,6 +13,8 @@ class VideoDataPreprocessor(BaseDataPreprocessor):
     Videos may differ in the number of tubes and clips, sentences in that of entities and relations;
     masks say what is there (True = present).
     """
+
+    _warned = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Turn what the data loader gave into what :class:`VCMA` takes.
@@ -29,8 +32,20 @@ class VideoDataPreprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         samples, given = data['data_samples'], data['inputs']
         video = given if 'frames' in given else collate_videos(given)
-        text = {k: v.to(self.device) for k, v in _collate_sentences(samples).items()}
+        text = _collate_sentences(samples)
+        if training:
+            self._warn_without_negatives(text['not_negative'])
+        text = {k: v.to(self.device) for k, v in text.items()}
         return dict(inputs=dict(video=video, text=text), data_samples=samples)
+
+    def _warn_without_negatives(self, not_negative: Tensor) -> None:
+        """Once: the contrast, all that learns in the warm-up, is 0 then."""
+        if not self._warned and not_negative.sum() == not_negative.numel() - len(not_negative):
+            self._warned = True
+            MMLogger.get_current_instance().warning(
+                f'a batch has no two sentences that tell videos apart (it has {len(not_negative)}); the '
+                'contrast learns nothing from such batches: increase train_dataloader.batch_size'
+            )
 
 
 def collate_videos(given: dict[str, list[Tensor]]) -> dict[str, Tensor]:
