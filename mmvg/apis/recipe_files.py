@@ -125,9 +125,6 @@ def _read(read: Callable[[str], object], path: str, config: str) -> None:
         read(path)
     except (FileNotFoundError, ValueError) as e:
         text = str(e).replace('DATASET-CONFIG', config)
-        if read == PredicateVocabulary.load:
-            tool = 'build_predicates.py'
-            text = text.replace(tool, f'{tool} {config} --out {path}')
         if 'DETECTOR-CONFIG' in text:
             text += "; the README in the config's folder says which detector"
         raise type(e)(text) from e

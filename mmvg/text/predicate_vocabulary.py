@@ -11,7 +11,7 @@ from .query_graph import ParsedQuery
 from .relation_parser import components
 from .vocabulary import UNKNOWN
 
-_REMEDY = 'make it with tools/misc/build_predicates.py'
+_REMEDY = 'make it with tools/misc/build_predicates.py DATASET-CONFIG --out {}'.format
 
 
 class PredicateVocabulary:
@@ -32,12 +32,14 @@ class PredicateVocabulary:
         if len(self.counts) != len(self.predicates) or len(self._ids) < len(self.predicates):
             raise ValueError(
                 f'{source}: {len(self.counts)} counts for {len(self._ids)} distinct predicates of '
-                f'{len(self.predicates)}; list each once, with one count; {_REMEDY}'
+                f'{len(self.predicates)}; list each once, with one count; {_REMEDY(source)}'
             )
         if self.predicates[:1] != [UNKNOWN]:
-            raise ValueError(f'{source}: the first predicate must be {UNKNOWN!r}; {_REMEDY}')
+            raise ValueError(
+                f'{source}: the first predicate must be {UNKNOWN!r}; {_REMEDY(source)}'
+            )
         if any(not isinstance(count, int) or count < 0 for count in self.counts):
-            raise ValueError(f'{source}: counts must be numbers from 0 on; {_REMEDY}')
+            raise ValueError(f'{source}: counts must be numbers from 0 on; {_REMEDY(source)}')
 
     def __len__(self) -> int:
         """Number of ids, that of ``'<unk>'`` included."""
@@ -74,15 +76,15 @@ class PredicateVocabulary:
         if not isinstance(path, str):
             return cls([UNKNOWN, *path], [0] * (len(path) + 1))
         if not osp.isfile(path):
-            raise FileNotFoundError(f'predicate file {path} does not exist; {_REMEDY}')
+            raise FileNotFoundError(f'predicate file {path} does not exist; {_REMEDY(path)}')
         with open(path, encoding='utf-8') as f:
             try:
                 content = json.load(f)
                 predicates, counts = content['predicates'], content['counts']
             except (ValueError, KeyError, TypeError) as e:
-                raise ValueError(f'{path} is no file of predicates ({e}); {_REMEDY}') from e
+                raise ValueError(f'{path} is no file of predicates ({e}); {_REMEDY(path)}') from e
         if not all(isinstance(p, str) and p for p in predicates):
-            raise ValueError(f'{path}: a predicate is not a word; {_REMEDY}')
+            raise ValueError(f'{path}: a predicate is not a word; {_REMEDY(path)}')
         return cls(predicates, counts, path)
 
     def dumps(self) -> str:

@@ -1,7 +1,6 @@
 """Several processes train and evaluate as one does."""
 
 import json
-import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -90,14 +89,6 @@ def evaluate(work_dir, rank, world_size, port, sizes):
         results.append({key: float(value) for key, value in runner.val().items()})
     if rank == 0:
         (work_dir / 'metrics.json').write_text(json.dumps(results))
-
-
-@pytest.fixture(scope='module')
-def processes():
-    """Fresh processes that need not import everything again."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmvg', 'mmengine.runner'])
-    return context
 
 
 def launch(processes, target, work_dir, world_size, *args):

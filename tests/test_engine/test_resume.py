@@ -1,6 +1,5 @@
 """A training that is killed again and again ends with the weights of one that never was."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -78,14 +77,6 @@ def train(work_dir, kill=None, count=None):
         kill_at_write(count)
     runner.train()
     runner.train_dataloader._iterator = None  # end the worker without waiting
-
-
-@pytest.fixture(scope='module')
-def processes():
-    """Fresh processes that need not import everything again."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmvg', 'mmengine.runner'])
-    return context
 
 
 def run(processes, *args):

@@ -4,7 +4,6 @@ With as many sentences in every process, losses of the E- and the M-phase are me
 The contrast has its negatives within a process; its gradient is the mean of those of the processes.
 """
 
-import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -116,14 +115,6 @@ def train(regions, work_dir, rank, world_size, port, warmup, values):
     runner = start_runner(cfg, rank, world_size, port)
     runner.train()
     torch.save(runner.model.state_dict(), work_dir / f'rank{rank}.pth')
-
-
-@pytest.fixture(scope='module')
-def processes():
-    """Fresh processes that need not import everything again."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmvg', 'mmengine.runner'])
-    return context
 
 
 @pytest.fixture(scope='module')

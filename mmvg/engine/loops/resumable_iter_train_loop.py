@@ -37,7 +37,8 @@ class _LaterBatches:
 
     def __next__(self) -> object:
         if self._skipped:
-            return self.skip_iter(1)
+            self._skipped -= 1
+            return None
         return next(self._batches)
 
     def skip_iter(self, count: int) -> None:

@@ -145,7 +145,8 @@ class PosteriorNet(BaseModule):
         """Logits Q x E x K x C and Q x T."""
         index = text['video_index']
         tubes, phrases = self.tubes.embed_tubes(video), self.tubes.phrase(text['entities'])
-        keys, absent = self.tubes.embed_whole(video)[index], ~video['tube_present'][index]
+        whole = tubes.squeeze(2) if self.tubes.tied else self.tubes.embed_whole(video)
+        keys, absent = whole[index], ~video['tube_present'][index]
         context, _ = self.attention(phrases, keys, keys, absent, need_weights=False)
         logits = self.tubes.compare(phrases + context, tubes, text, video)
         clips, present = video['frame_feats'], video['clip_present']
@@ -208,6 +209,8 @@ class RelationNet(BaseModule):
     def _geometry(self, boxes: Tensor, counts: Tensor) -> Tensor:
         """B x K x K x T x D, that of neighbouring clips beside it."""
         found = pair_geometry(boxes, self.own_motion, counts)
+        if not self.context:
+            return found
         pairs, around = found.flatten(1, 2), range(-self.context, self.context + 1)
         near = [_at(pairs, _clips_beside(boxes, counts, offset)) for offset in around]
         return torch.cat(near, -1).unflatten(1, found.shape[1:3])
