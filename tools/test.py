@@ -15,6 +15,7 @@ from mmvg.apis import (
     check_checkpoint_path,
     check_files,
     concise_errors,
+    leave_distribution,
     load_config,
     load_weights,
     set_up_distribution,
@@ -121,8 +122,7 @@ def replace_pipelines(dataset: ConfigDict, pipeline: list) -> None:
         dataset.pipeline = pipeline
 
 
-def main() -> None:
-    args = parse_args()
+def evaluate(args: argparse.Namespace) -> None:
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         learned = args.checkpoint != 'none'
@@ -143,6 +143,11 @@ def main() -> None:
             load_weights(runner.model, args.checkpoint)  # so is a checkpoint of another model
     # The runner loads the file again, for hooks that take part in loading.
     runner.test()
+
+
+def main() -> None:
+    evaluate(parse_args())
+    leave_distribution()  # now that the runner is gone
 
 
 if __name__ == '__main__':

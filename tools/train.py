@@ -16,6 +16,7 @@ from mmvg.apis import (
     check_initial_weights,
     check_together,
     concise_errors,
+    leave_distribution,
     load_config,
     set_up_distribution,
 )
@@ -104,8 +105,7 @@ def start_up_checks(runner: Runner, cfg: Config) -> Iterator[Callable[[], object
             yield lambda hook=hook: hook.check_data(runner.train_loop.dataloader.dataset)
 
 
-def main() -> None:
-    args = parse_args()
+def train(args: argparse.Namespace) -> None:
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         apply_flags(cfg, args)
@@ -115,6 +115,11 @@ def main() -> None:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         check_together(start_up_checks(runner, cfg))
     runner.train()
+
+
+def main() -> None:
+    train(parse_args())
+    leave_distribution()  # now that the runner is gone
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """What every tool and the inferencer do first: find the config, fail in plain words."""
 
 import difflib
+import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -161,3 +162,15 @@ def set_up_distribution(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.setdefault('model_wrapper_cfg', wrapper)
+
+
+def leave_distribution() -> None:
+    """Leave the process group, if there is one; to be called when its models are out of scope.
+
+    Threads of gloo need the interpreter's lock to release tensors. One that asks for it while the
+    interpreter shuts down aborts the process, which the launcher reports as a failed training.
+    Without the group the threads end, but every wrapped model, and so the runner, holds the group.
+    """
+    if is_distributed():
+        gc.collect()  # runners, loops and hooks refer to each other
+        torch.distributed.destroy_process_group()
