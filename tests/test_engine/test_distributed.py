@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -60,61 +59,39 @@ def tiny_config(work_dir, world_size, distil=False):
     return cfg
 
 
-def start_runner(cfg, rank, world_size, port):
+def start_runner(cfg, env):
     torch.set_num_threads(1)
-    if world_size > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world_size),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port),
-        )
+    if env['WORLD_SIZE'] != '1':
+        os.environ.update(env)
         set_up_distribution(cfg, 'pytorch')
     return Runner.from_cfg(cfg)
 
 
-def train(work_dir, rank, world_size, port, distil):
-    start_runner(tiny_config(work_dir, world_size, distil), rank, world_size, port).train()
+def train(work_dir, distil, env):
+    start_runner(tiny_config(work_dir, int(env['WORLD_SIZE']), distil), env).train()
 
 
-def evaluate(work_dir, rank, world_size, port, sizes):
+def evaluate(work_dir, sizes, env):
     """Metrics for several data set sizes, written by rank 0."""
-    cfg = tiny_config(work_dir, world_size)
-    runner = start_runner(cfg, rank, world_size, port)
+    cfg = tiny_config(work_dir, int(env['WORLD_SIZE']))
+    runner = start_runner(cfg, env)
     results = []
     for size in sizes:
         cfg.val_dataloader.dataset.num_scenes = size
         runner._val_dataloader, runner._val_loop = cfg.val_dataloader, cfg.val_cfg
         results.append({key: float(value) for key, value in runner.val().items()})
-    if rank == 0:
+    if env['RANK'] == '0':
         (work_dir / 'metrics.json').write_text(json.dumps(results))
-
-
-def launch(processes, target, work_dir, world_size, *args):
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        port = server.getsockname()[1]
-    work_dir.mkdir()
-    ranks = [
-        processes.Process(target=target, args=(work_dir, rank, world_size, port, *args))
-        for rank in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join()
-    assert [process.exitcode for process in ranks] == [0] * world_size
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
 @pytest.mark.parametrize('distil', [False, True])
-def test_two_processes_train_as_one(tmp_path, processes, distil):
+def test_two_processes_train_as_one(tmp_path, launch, distil):
     checkpoints = []
     for world_size in (1, 2):
         work_dir = tmp_path / str(world_size)
-        launch(processes, train, work_dir, world_size, distil)
+        launch(world_size, train, work_dir, distil)
         checkpoints.append(load_checkpoint(str(work_dir / f'epoch_{EPOCHS}.pth')))
     one, two = ({**c['state_dict'], **c.get('distillation_teacher', {})} for c in checkpoints)
     assert one.keys() == two.keys() and ('clip.logit_scale' in one) == distil
@@ -130,12 +107,12 @@ def test_two_processes_train_as_one(tmp_path, processes, distil):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
-def test_metrics_do_not_depend_on_the_number_of_processes(tmp_path, processes):
+def test_metrics_do_not_depend_on_the_number_of_processes(tmp_path, launch):
     """7 and 11 scenes are divisible neither by 2 nor by 3; no scene may count twice."""
     metrics = []
     for world_size in (1, 2, 3):
         work_dir = tmp_path / str(world_size)
-        launch(processes, evaluate, work_dir, world_size, (7, 11))
+        launch(world_size, evaluate, work_dir, (7, 11))
         metrics.append(json.loads((work_dir / 'metrics.json').read_text()))
     assert metrics[0] == metrics[1] == metrics[2]
     assert metrics[0][0] != metrics[0][1] and 'val/miou' in metrics[0][0]

@@ -5,7 +5,6 @@ The contrast has its negatives within a process; its gradient is the mean of tho
 """
 
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -95,55 +94,37 @@ def tiny_config(regions, work_dir, world_size, warmup, values=()):
     return cfg
 
 
-def start_runner(cfg, rank, world_size, port):
+def train(regions, work_dir, warmup, values, env):
     torch.set_num_threads(1)
-    if world_size > 1:
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world_size),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port),
-        )
-        set_up_distribution(cfg, 'pytorch')
-    return Runner.from_cfg(cfg)
-
-
-def train(regions, work_dir, rank, world_size, port, warmup, values):
-    folder = work_dir / 'other_machine' if rank and values else work_dir
+    rank, world_size = env['RANK'], int(env['WORLD_SIZE'])
+    folder = work_dir if rank == '0' or not values else work_dir / 'other_machine'
     cfg = tiny_config(regions, folder, world_size, warmup, values)
-    runner = start_runner(cfg, rank, world_size, port)
+    if world_size > 1:
+        os.environ.update(env)
+        set_up_distribution(cfg, 'pytorch')
+    runner = Runner.from_cfg(cfg)
     runner.train()
     torch.save(runner.model.state_dict(), work_dir / f'rank{rank}.pth')
 
 
 @pytest.fixture(scope='module')
-def launch(processes, tmp_path_factory):
-    regions = tmp_path_factory.mktemp('regions') / 'regions'
-    write_regions(regions)
+def regions(tmp_path_factory):
+    path = tmp_path_factory.mktemp('regions') / 'regions'
+    write_regions(path)
+    return path
 
-    def launch(work_dir, world_size, warmup, values=()):
-        with socket.socket() as server:
-            server.bind(('127.0.0.1', 0))
-            port = server.getsockname()[1]
-        work_dir.mkdir()
-        ranks = [
-            processes.Process(
-                target=train, args=(regions, work_dir, rank, world_size, port, warmup, values)
-            )
-            for rank in range(world_size)
-        ]
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join()
-        assert [process.exitcode for process in ranks] == [0] * world_size
+
+@pytest.fixture
+def train_in(launch, regions):
+    """Train in so many processes, which all end with the same weights."""
+
+    def train_in(work_dir, world_size, warmup, values=()):
+        launch(world_size, train, regions, work_dir, warmup, values)
         found = [torch.load(work_dir / f'rank{rank}.pth') for rank in range(world_size)]
         for name, tensor in found[0].items():
             assert torch.equal(found[-1][name], tensor), name
 
-    launch.regions = regions
-    return launch
+    return train_in
 
 
 def state_after(work_dir, iteration):
@@ -169,10 +150,10 @@ def assert_close(one, other, start):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
-def test_two_processes_learn_in_both_phases_as_one(tmp_path, launch):
-    launch(tmp_path / 'one', 1, 0)
-    launch(tmp_path / 'two', 2, 0)
-    start = initial(launch.regions, tmp_path).model.state_dict()
+def test_two_processes_learn_in_both_phases_as_one(tmp_path, train_in, regions):
+    train_in(tmp_path / 'one', 1, 0)
+    train_in(tmp_path / 'two', 2, 0)
+    start = initial(regions, tmp_path).model.state_dict()
     one, two = (state_after(tmp_path / folder, ITERS) for folder in ('one', 'two'))
     assert_close(one, two, start)
     # The network that rests does not move at all.
@@ -187,9 +168,9 @@ def test_two_processes_learn_in_both_phases_as_one(tmp_path, launch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='compares processes on the CPU')
-def test_the_contrast_of_two_processes_is_the_mean_of_their_own(tmp_path, launch):
-    launch(tmp_path / 'two', 2, 10)
-    runner = initial(launch.regions, tmp_path)
+def test_the_contrast_of_two_processes_is_the_mean_of_their_own(tmp_path, train_in, regions):
+    train_in(tmp_path / 'two', 2, 10)
+    runner = initial(regions, tmp_path)
     model, dataset = runner.model.train(), runner.train_dataloader.dataset
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     order = iter(runner.train_dataloader.sampler)
@@ -209,10 +190,12 @@ def test_the_contrast_of_two_processes_is_the_mean_of_their_own(tmp_path, launch
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the processes would need a GPU each')
-def test_both_processes_end_with_the_best_weights_though_one_has_no_file(tmp_path, launch):
-    """:func:`launch` compares their weights; only the main process can write checkpoints."""
+def test_both_processes_end_with_the_best_weights_though_one_has_no_file(
+    tmp_path, train_in, regions
+):
+    """:func:`train_in` compares their weights; only the main process can write checkpoints."""
     folder = tmp_path / 'two'
-    launch(folder, 2, 0, values=(2.0, 1.0))
+    train_in(folder, 2, 0, values=(2.0, 1.0))
     assert not list((folder / 'other_machine').rglob('*.pth'))
     found = torch.load(folder / 'rank1.pth')
     found = {name.removeprefix('module.'): tensor for name, tensor in found.items()}
