@@ -55,6 +55,7 @@ def test_settings_are_checked():
 class Messages:
     def __init__(self):
         self.runtime_info = {}
+        self.log_scalars = {}
 
     def update_info(self, key, value):
         self.runtime_info[key] = value
@@ -78,6 +79,17 @@ def test_it_sets_the_phase_from_the_iteration_alone(runner):
     hook().before_train_iter(runner, 0)
     assert runner.model.tube_head.phase == 'M'
     assert runner.model.tube_head.beta_scale.item() == pytest.approx(0.4)
+
+
+def test_the_log_forgets_the_losses_of_the_phase_before(runner):
+    scalars = runner.message_hub.log_scalars
+    for runner.iter in (11, 12, 13):  # E, E, M
+        scalars.update(dict.fromkeys(('train/loss_kl', 'train/loss', 'train/lr', 'val/loss'), 1))
+        hook().before_train_iter(runner, 0)
+        both = {'train/lr', 'val/loss'}
+        assert set(scalars) == both | (
+            {'train/loss_kl', 'train/loss'} if runner.iter == 12 else set()
+        )
 
 
 def test_it_stops_the_training_and_a_resumed_one(runner):
@@ -120,6 +132,7 @@ class Toy(BaseModel):
     def __init__(self):
         super().__init__()
         self.tube_head = torch.nn.Linear(1, 1)
+        self.tube_head.phase = 'warmup'
         self.tube_head.register_buffer('beta_scale', torch.zeros(()))
 
     def forward(self, inputs, mode):

@@ -71,7 +71,10 @@ class VariationalEMHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         """Set the phase."""
         head = _model(runner).tube_head
-        head.phase, share = self.phase_at(runner.iter)
+        phase, share = self.phase_at(runner.iter)
+        if phase != head.phase:
+            _forget_losses(runner)
+        head.phase = phase
         head.beta_scale.fill_(share)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -129,6 +132,13 @@ def should_stop(values: list[float], min_delta: float = 0.1) -> bool:
     steps = [b > a for a, b in pairwise(values[-4:])]
     fluctuates = len(steps) == 3 and len(set(steps)) > 1
     return age >= 4 or (age >= 2 and fluctuates)
+
+
+def _forget_losses(runner: Runner) -> None:
+    """So that the log does not go on showing those of the phase before."""
+    scalars = runner.message_hub.log_scalars
+    for name in [name for name in scalars if name.startswith('train/') and 'loss' in name]:
+        del scalars[name]
 
 
 def _model(runner: Runner) -> nn.Module:

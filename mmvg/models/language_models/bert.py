@@ -87,7 +87,7 @@ class BertEncoder(BaseModule):
             'Hugging Face hub; put config.json, vocab.txt and model.safetensors (or '
             'pytorch_model.bin) into a folder (they are at huggingface.co/google-bert/bert-base-uncased) '
             'and set the environment variable MMVG_TEXT_MODEL, or the config variable text_model and '
-            'model.language_model.pretrained, to it'
+            "pretrained of the model's BertEncoder, to it"
         )
 
     def init_weights(self) -> None:
