@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,39 @@ def pool_tubes(
         num_clips (int): T at most.
     """
     clip = clip_of_frame(len(features), num_clips)
-    starts = np.append(0, np.cumsum([len(f) for f in features])[:-1])
     found = tubes.rows >= 0
-    stacked = np.concatenate(list(features)) if starts[-1] + len(features[-1]) else None
-    bboxes = _clip_mean(tubes.bboxes, np.ones_like(found), clip)[0]
-    if stacked is None:  # no detection in any frame
-        return np.zeros((*bboxes.shape[:2], features[0].shape[-1]), np.float32), bboxes
-    gathered = stacked[np.where(found, tubes.rows + starts, 0)] * found[..., None]
-    pooled, known = _clip_mean(gathered, found, clip)
-    mean = gathered.sum(1) / np.maximum(found.sum(1), 1)[:, None]
-    return np.where(known[..., None], pooled, mean[:, None]).astype(np.float32), bboxes
+    bboxes = _clip_mean(tubes.bboxes, clip)
+    stacked = np.concatenate(list(features), dtype=np.float32)
+    if not found.any():
+        return np.zeros((*bboxes.shape[:2], stacked.shape[-1]), np.float32), bboxes
+    starts = np.append(0, np.cumsum([len(f) for f in features])[:-1])
+    rows, (tube, frame) = (tubes.rows + starts)[found], np.nonzero(found)
+    pooled, known = _mean_rows(
+        stacked, rows, tube * bboxes.shape[1] + clip[frame], bboxes.shape[:2]
+    )
+    if not known.all():
+        mean, _ = _mean_rows(stacked, rows, tube, (len(tubes), 1))
+        pooled = np.where(known[..., None], pooled, mean)
+    return pooled, bboxes
 
 
-def _clip_mean(
-    values: np.ndarray, counted: np.ndarray, clip: np.ndarray
+def _mean_rows(
+    stacked: np.ndarray, rows: np.ndarray, groups: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the counted frames of each clip, K x T x D, and whether there are any, K x T."""
+    """Mean of the ``rows`` of each group (ascending), ``shape`` x D, and whether there are any."""
+    counts = np.bincount(groups, minlength=shape[0] * shape[1])
+    ones, ends = np.ones(len(rows), np.float32), np.append(0, np.cumsum(counts))
+    # A sparse product: nothing of the size K x F x D is made.
+    sums = csr_array((ones, rows, ends), shape=(len(counts), len(stacked))) @ stacked
+    mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    return mean.reshape(*shape, -1), counts.reshape(shape) > 0
+
+
+def _clip_mean(values: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """Mean over the frames of each clip, K x F x D -> K x T x D."""
     first = np.flatnonzero(np.diff(clip, prepend=-1))
-    counts = np.add.reduceat(counted.astype(np.int64), first, axis=1)
-    sums = np.add.reduceat(values, first, axis=1)
-    return (sums / np.maximum(counts, 1)[..., None]).astype(np.float32), counts > 0
+    counts = np.diff(np.append(first, len(clip)))
+    return (np.add.reduceat(values, first, axis=1) / counts[:, None]).astype(np.float32)
 
 
 def describe_tubes(
@@ -87,13 +101,12 @@ def describe_tubes(
     boxes = boxes / np.array([width, height, width, height], np.float32)
     centres, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     geometry = np.concatenate([centres, sides, sides.prod(-1, keepdims=True)], -1)
-    first = np.flatnonzero(np.diff(clip_of_frame(len(features), num_clips), prepend=-1))
-    counts = np.diff(np.append(first, len(features)))[:, None]
-    frames = np.add.reduceat(np.stack(frame_features).astype(np.float32), first) / counts
+    clip = clip_of_frame(len(features), num_clips)
+    frames = _clip_mean(np.stack(frame_features).astype(np.float32)[None], clip)[0]
     return dict(
         tube_feats=np.concatenate([pooled, geometry], -1).astype(np.float32),
         tube_boxes=boxes.astype(np.float32),
-        frame_feats=frames.astype(np.float32),
+        frame_feats=frames,
         bboxes=tubes.bboxes,
     )
 

@@ -78,7 +78,8 @@ class TubeLinker:
         if not bboxes:
             raise ValueError('there is no frame to link')
         if features is not None:
-            features = [_unit(np.asarray(f, np.float32)) for f in features]
+            starts = np.cumsum([len(f) for f in features])[:-1]
+            features = np.split(_unit(np.concatenate(features, dtype=np.float32)), starts)
         there = [f for f, found in enumerate(bboxes) if len(found)]
         if not there:
             whole = np.array([0, 0, size[1], size[0]], np.float32)
