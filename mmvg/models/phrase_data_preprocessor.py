@@ -45,6 +45,7 @@ class PhraseDataPreprocessor(DetDataPreprocessor):
             input, ``labels`` B x M, ``box_present`` B x M; ``caption_ids`` B x T, 0 = padding;
             ``spans`` B x N x 2; ``phrase_ids``, ``target_ids`` (0 = padding) and ``word_ids`` (-1 =
             unknown or padding) B x N x L, ``phrase_lengths`` and ``phrase_present`` B x N;
+            ``phrase_index`` 2 x Q, image and slot of the phrases that are there (counted on the host);
             ``relations`` R x 3 (image, subject, object), ``relation_targets`` R x categories.
             With cached features ``rois`` B x M x D and ``feature_source`` (file, what made it), and
             in place of ``images`` either ``feature_map`` B x C x h x w, or ``pictures``, the uint8
@@ -180,6 +181,7 @@ def _collate_phrases(samples: list[DetDataSample]) -> dict[str, Tensor]:
     spans = _pad_phrases([s.query_spans for s in samples], (*shape[:2], 2), 0)
     words = max(1, *(len(s.caption_ids) for s in samples))  # there may be no word
     captions = torch.tensor([s.caption_ids + [0] * (words - len(s.caption_ids)) for s in samples])
+    present = torch.arange(shape[1]) < counts[:, None]
     return dict(
         result,
         spans=spans,
@@ -187,7 +189,8 @@ def _collate_phrases(samples: list[DetDataSample]) -> dict[str, Tensor]:
         phrase_lengths=_pad_phrases([[[n] for n in row] for row in lengths], (*shape[:2], 1), 0)[
             ..., 0
         ],
-        phrase_present=torch.arange(shape[1]) < counts[:, None],
+        phrase_present=present,
+        phrase_index=present.nonzero().T,
     )
 
 

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @pytest.fixture
@@ -79,6 +80,39 @@ def randomise(module, std, *names):
         if name.endswith(names or 'V'):
             p.data.normal_(0, std, generator=generator)
     return module
+
+
+class HostWaits(TorchDispatchMode):
+    """Notes every operation for which the host of a GPU would wait, to learn a size or a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ('index', 'index_put', 'index_put_') and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or name in ('nonzero', 'masked_select', '_local_scalar_dense'):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def host_waits(monkeypatch):
+    """Run a function; returns the names of what a GPU's host would wait for."""
+
+    def host_waits(function):
+        with HostWaits() as waits, monkeypatch.context() as patch:
+            read = torch.Tensor.tolist  # is not dispatched
+            patch.setattr(
+                torch.Tensor, 'tolist', lambda t: (waits.names.append('tolist'), read(t))[1]
+            )
+            function()
+        return waits.names
+
+    return host_waits
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import torch
-from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
@@ -8,13 +7,13 @@ from torch import Tensor
 
 from mmvg.structures import apply_deltas, canvas_to_image, clip_to_size
 
-from ..feature_source import check_source
+from .frozen_roi_detector import FrozenRoIDetector
 
 APPLY = ('auto', 'always', 'never')
 
 
 @MODELS.register_module()
-class ReIR(BaseDetector):
+class ReIR(FrozenRoIDetector):
     """ReIR: finds the box of every phrase of a caption, and learns it from captions alone.
 
     `Relation-aware Instance Refinement for Weakly Supervised Visual Grounding
@@ -30,10 +29,7 @@ class ReIR(BaseDetector):
     delete ``iteration`` from the checkpoint's ``state_dict``, and it counts from 0.
 
     Args:
-        backbone (dict): Gives one feature map per image; frozen.
-        roi_extractor (dict): Such as mmdet's ``SingleRoIExtractor``.
-        shared_head (dict, optional): Applied to RoI features, such as mmdet's ``ResLayer`` (the last
-            stage of the backbone); frozen.
+        backbone, roi_extractor, shared_head (dict): See :class:`FrozenRoIDetector`.
         language_model (dict): Such as :class:`PhraseRNN`.
         category_similarity (dict): See :class:`CategorySimilarity`.
         bbox_head (dict): :class:`CoarseToFineMatchingHead`.
@@ -70,8 +66,6 @@ class ReIR(BaseDetector):
         'consistency',
     )
 
-    checked_source = None  # what the cached features come from that were found to fit
-
     def __init__(
         self,
         backbone: ConfigType,
@@ -93,7 +87,7 @@ class ReIR(BaseDetector):
         init_cfg: OptMultiConfig = None,
         **losses: OptConfigType,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(backbone, roi_extractor, shared_head, data_preprocessor, init_cfg)
         if refine not in APPLY:
             raise ValueError(f'refine must be one of {APPLY}, not {refine!r}')
         if graph_edges not in ('all', 'listed'):
@@ -105,9 +99,6 @@ class ReIR(BaseDetector):
         unknown = set(losses) - {f'loss_{name}' for name in self.LOSSES}
         if unknown:
             raise TypeError(f'ReIR has no {sorted(unknown)}; its losses are {self.LOSSES}')
-        self.backbone = MODELS.build(backbone)
-        self.roi_extractor = MODELS.build(roi_extractor)
-        self.shared_head = MODELS.build(shared_head) if shared_head else torch.nn.Identity()
         self.language_model = MODELS.build(language_model)
         self.category_similarity = MODELS.build(category_similarity)
         self.bbox_head = MODELS.build(bbox_head)
@@ -128,8 +119,6 @@ class ReIR(BaseDetector):
         # The same: who asks for a number on a GPU waits until all work there is done.
         self._steps = 0
         self.register_load_state_dict_post_hook(_follow_iteration)
-        for frozen in (self.backbone, self.shared_head):
-            frozen.requires_grad_(False)
 
     def _check_losses(self) -> None:
         """Raise ValueError for a loss whose part of the model is switched off."""
@@ -156,13 +145,6 @@ class ReIR(BaseDetector):
         if 'consistency' in self.losses and head.place_predictor is None:
             raise ValueError('loss_consistency needs bbox_head.predict_places=True')
 
-    def train(self, mode: bool = True) -> 'ReIR':
-        """Set the mode; backbone and shared head stay in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        self.shared_head.eval()
-        return self
-
     @property
     def refining(self) -> bool:
         """Whether offsets move boxes by now."""
@@ -182,28 +164,6 @@ class ReIR(BaseDetector):
         return any(part is not None for part in readers) or len(self.losses) > 0
 
     # --- the two stages, in the order of the paper's section 3.2
-
-    @torch.no_grad()
-    def extract_feat(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Feature map of every image: a cached one, or the backbone's."""
-        if 'feature_map' in inputs:
-            return inputs['feature_map']
-        if 'pictures' in inputs:
-            return self.backbone(self.data_preprocessor.stack(inputs['pictures']))[-1]
-        return self.backbone(inputs['images'])[-1]
-
-    @torch.no_grad()
-    def extract_rois(self, feature_map: Tensor, boxes: Tensor, present: Tensor) -> Tensor:
-        """B x R x D vectors of B x R boxes; 0 where there is none."""
-        image = present.nonzero()[:, :1].to(boxes.dtype)
-        rois = torch.cat([image, boxes[present]], 1)
-        # In float32, even of a bfloat16 map: the extractor gives boxes the type of the map, and with it
-        # corners near 900 px would move by up to 2 px.
-        pooled = self.roi_extractor([feature_map.float()], rois).to(feature_map.dtype)
-        feats = self.shared_head(pooled).mean((2, 3))
-        padded = feats.new_zeros(*present.shape, feats.shape[-1])
-        padded[present] = feats
-        return padded
 
     def match(self, inputs: dict[str, Tensor]) -> dict[str, dict]:
         """``text``, ``coarse`` and, with two stages, ``fine``: all that losses and predictions need."""
@@ -229,9 +189,7 @@ class ReIR(BaseDetector):
                 f'picture too (refine={self.refine!r}); use LoadRoIFeatures(maps=True), or put the '
                 "loading of pictures before it; or set refine='never' to leave boxes where they are"
             )
-        if self.checked_source != source:
-            check_source(self, source, path)
-            self.checked_source = source
+        self.check_source(source, path)
         return whole or (moves and self.refining)
 
     def match_coarse(self, inputs: dict, text: dict, feature_map: Tensor) -> dict[str, Tensor]:
@@ -280,18 +238,6 @@ class ReIR(BaseDetector):
             sizes,
         )
         return rows[:, None, :-1], rows[:, -1]
-
-    @torch.no_grad()
-    def extract_pictures(self, feature_map: Tensor, inputs: dict) -> Tensor:
-        """B x D vectors of whole pictures, without what the batch is filled up with."""
-        features = self.shared_head(feature_map)
-        inside = features.new_ones(len(features), 1, 1, 1)
-        for dim in (-2, -1):
-            steps = torch.arange(features.shape[dim], device=features.device)
-            cells = inputs['image_sizes'][:, dim] / self.roi_extractor.featmap_strides[0]
-            kept = steps < (cells * features.shape[dim] / feature_map.shape[dim]).unsqueeze(1)
-            inside = inside * (kept[:, None, None] if dim == -1 else kept[:, None, :, None])
-        return (features * inside).sum((2, 3)) / inside.sum((2, 3))
 
     def refine_candidates(
         self, inputs: dict, coarse: dict[str, Tensor], feature_map: Tensor
@@ -364,15 +310,15 @@ class ReIR(BaseDetector):
     def _stage_losses(self, stage: str, found: dict, text: dict, inputs: dict) -> dict[str, Tensor]:
         present, terms = inputs['phrase_present'], {}
         if f'recon_{stage}' in self.losses:
+            there = inputs['phrase_index'].unbind()
             output = self.bbox_head.reconstruct(
-                found['feature'][present],
+                found['feature'][there],
                 self._embed_words(inputs),
-                inputs['target_ids'][present],
-                inputs['phrase_lengths'][present],
+                inputs['target_ids'][there],
+                inputs['phrase_lengths'][there],
             )
-            image_index = present.nonzero()[:, 0]
             terms[f'recon_{stage}'] = self.losses[f'recon_{stage}'](
-                **output, image_index=image_index, num_images=len(present)
+                **output, image_index=there[0], num_images=len(present)
             )
         if f'reg_{stage}' in self.losses and found['deltas'] is not None:
             confidence = found['attention']
@@ -405,10 +351,10 @@ class ReIR(BaseDetector):
 
     def _embed_words(self, inputs: dict) -> Tensor:
         """Q x L x C, words of all phrases as the decoder reads them."""
-        present, own = inputs['phrase_present'], self.bbox_head.decoder_embedding
+        there, own = inputs['phrase_index'].unbind(), self.bbox_head.decoder_embedding
         if own is not None:
-            return own(inputs['target_ids'][present])
-        return self.language_model.embedding(inputs['phrase_ids'][present])
+            return own(inputs['target_ids'][there])
+        return self.language_model.embedding(inputs['phrase_ids'][there])
 
     def _reduce(self, per_image: Tensor) -> Tensor:
         return per_image.sum() if self.loss_scale is None else self.loss_scale * per_image.mean()

@@ -5,6 +5,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mmvg.structures.tubes import best_segment, clip_of_frame, describe_tubes, fill_frames
 
@@ -112,10 +113,9 @@ class VCMA(BaseDetector):
         phrases = [entity for sentence in parsed for entity in sentence['entities']]
         sentences = [query for sample in data_samples for query in sample.queries]
         vectors = self.language_model(phrases + sentences)
-        text, present = inputs['text'], inputs['text']['entity_present']
-        entities = vectors.new_zeros(*present.shape, vectors.shape[-1])
-        entities[present] = vectors[: len(phrases)]
-        text = dict(text, entities=entities, sentence=vectors[len(phrases) :])
+        counts = [len(sentence['entities']) for sentence in parsed]
+        entities = pad_sequence(vectors[: len(phrases)].split(counts), batch_first=True)
+        text = dict(inputs['text'], entities=entities, sentence=vectors[len(phrases) :])
         video = inputs['video']
         return text, self._find_tubes(video, data_samples) if 'frames' in video else video
 

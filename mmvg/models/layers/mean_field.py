@@ -91,18 +91,31 @@ def prior(p: Potentials) -> Beliefs:
 
 def infer(p: Potentials, start: Beliefs | None = None, sweeps: int = 3) -> Beliefs:
     """Mean field: ``sweeps`` rounds of coordinate ascent of the ELBO, which never falls (Eq. 1)."""
-    q = start or prior(p)
+    q, roles = start or prior(p), _roles(p)
     for _ in range(sweeps):
-        q = _with_clips(p, *_sweep(p, q))
+        q = _with_clips(p, *_sweep(p, q, roles))
     return q
 
 
-def _sweep(p: Potentials, q: Beliefs) -> tuple[Tensor, Tensor]:
+def _roles(p: Potentials) -> list[tuple[Tensor, Tensor]]:
+    """Per entity the relations (of Q * R) that it is subject, and those that it is object of.
+
+    Found once, as the host of a GPU waits for all work there to learn how many there are.
+    """
+    ends = torch.stack([p.subject.flatten(), p.object.flatten()])
+    entities = torch.arange(p.tubes.shape[1], device=ends.device)
+    counts = (ends.unsqueeze(-1) == entities).sum(1).tolist()
+    order = ends.argsort(dim=1, stable=True)
+    of_subjects, of_objects = (row[: sum(n)].split(n) for row, n in zip(order, counts, strict=True))
+    return list(zip(of_subjects, of_objects, strict=True))
+
+
+def _sweep(p: Potentials, q: Beliefs, roles: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Entities in their order, each given the newest others; then the clips."""
     tubes = q.tubes
     by_pair = _over_time(p, q.clips)
-    for entity in range(tubes.shape[1]):
-        field = p.tubes[:, entity] + _message(p, tubes, by_pair, entity)
+    for entity, role in enumerate(roles):
+        field = p.tubes[:, entity] + _message(p, tubes, by_pair, role)
         renewed = potts_chain.update(
             tubes[:, entity], field, p.tube_mask[:, entity], p.tube_coupling
         )
@@ -163,18 +176,18 @@ def _over_time(p: Potentials, clips: Tensor) -> Tensor:
     return gain.sum(-1, keepdim=True) if p.tubes.shape[-1] == 1 else gain
 
 
-def _message(p: Potentials, tubes: Tensor, by_pair: Tensor, entity: int) -> Tensor:
+def _message(p: Potentials, tubes: Tensor, by_pair: Tensor, role: tuple[Tensor, Tensor]) -> Tensor:
     """Q x K x C: evidence for the tubes of one entity from all relations that it is part of.
 
     Only theirs is computed, so that a sweep visits every relation twice, whatever the entities.
     """
-    messages = by_pair.new_zeros(*by_pair.shape[:3], by_pair.shape[-1])
-    of_object, of_subject = _objects(p, tubes), _subjects(p, tubes)
-    own = (p.subject == entity).nonzero(as_tuple=True)
+    (sentences, relations), by_pair = by_pair.shape[:2], by_pair.flatten(0, 1)
+    messages = by_pair.new_zeros(*by_pair.shape[:2], by_pair.shape[-1])
+    of_object, of_subject = _objects(p, tubes).flatten(0, 1), _subjects(p, tubes).flatten(0, 1)
+    own, others = role
     messages[own] = torch.einsum('nklc,nlc->nkc', by_pair[own], of_object[own])
-    own = (p.object == entity).nonzero(as_tuple=True)
-    messages[own] += torch.einsum('nklc,nkc->nlc', by_pair[own], of_subject[own])[:, :-1]
-    return messages.sum(1)
+    messages[others] += torch.einsum('nklc,nkc->nlc', by_pair[others], of_subject[others])[:, :-1]
+    return messages.unflatten(0, (sentences, relations)).sum(1)
 
 
 def _subjects(p: Potentials, tubes: Tensor) -> Tensor:

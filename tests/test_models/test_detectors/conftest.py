@@ -134,6 +134,7 @@ def collate(images, slots=0):
         word_ids=nested('known', -1),
         phrase_lengths=stack(lengths, 0, (n,)),
         phrase_present=torch.arange(n) < counts[:, None],
+        phrase_index=(torch.arange(n) < counts[:, None]).nonzero().T,
         relations=torch.tensor([f[:3] for f in found]).long().view(-1, 3),
         relation_targets=targets,
     )

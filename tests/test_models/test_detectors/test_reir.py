@@ -128,6 +128,7 @@ def make_inputs(images=range(4)):
         word_ids=phrases.repeat(every) - 1,
         phrase_lengths=torch.full((count, 3), 2),
         phrase_present=torch.ones(count, 3, dtype=torch.bool),
+        phrase_index=torch.ones(count, 3).nonzero().T,
         relations=torch.tensor(relations).view(-1, 3),
         relation_targets=multi_hot,
     )

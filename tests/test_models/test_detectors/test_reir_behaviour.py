@@ -150,6 +150,12 @@ def test_steps_are_counted_without_asking_the_device(reir, load):
     assert model.refining and model._steps == 4
 
 
+@pytest.mark.parametrize(('refine', 'stages'), [('never', 1), ('always', 2)])
+def test_the_host_waits_for_the_gpu_once_per_look_at_boxes(reir, host_waits, refine, stages):
+    inputs, model = reir.collate(reir.usual_images()), reir.build(refine=refine)
+    assert host_waits(lambda: model.loss(inputs, [])) == ['nonzero'] * stages
+
+
 def test_nothing_looks_at_pictures_if_categories_alone_decide(reir):
     """The answers are those of a model that looks and does not read what it sees."""
     head = dict(scorer='none', combine='add_log', regressor='none')

@@ -200,6 +200,14 @@ def test_no_loss_reads_the_truth(samples, phase):
     assert all(np.isfinite(v) for v in found[0].values())
 
 
+@pytest.mark.parametrize(('phase', 'waits'), [('warmup', []), ('E', ['tolist']), ('M', [])])
+def test_the_host_waits_for_the_gpu_in_the_e_phase_only(samples, host_waits, phase, waits):
+    net = model()
+    net.tube_head.phase = phase
+    batch = net.data_preprocessor(pseudo_collate(samples), True)
+    assert host_waits(lambda: net(**batch, mode='loss')) == waits
+
+
 def test_frames_need_an_extractor(samples):
     samples[0]['inputs'] = dict(frames=[torch.zeros(3, 4, 4, dtype=torch.uint8)])
     with pytest.raises(ValueError, match='region_extractor'):

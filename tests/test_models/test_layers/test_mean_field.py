@@ -377,6 +377,12 @@ def test_entities_without_relations_cost_no_message():
     assert_close(found.tubes[:, :3], mean_field.infer(p, sweeps=2).tubes)
 
 
+def test_the_host_asks_the_gpu_once_whatever_the_sweeps(host_waits):
+    p = random_problems(4)
+    for sweeps in (1, 5):
+        assert host_waits(lambda sweeps=sweeps: mean_field.infer(p, sweeps=sweeps)) == ['tolist']
+
+
 @pytest.mark.parametrize('coupling', [0.0, 0.9])
 def test_chain_partition_is_the_sum_over_all_states(coupling):
     field = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
