@@ -92,3 +92,20 @@ def clip_to_size(bboxes: Tensor, sizes: Tensor, min_side: float = 0.0) -> Tensor
     start = torch.minimum(bboxes[..., :2].clamp(min=0), (limits - min_side).clamp(min=0))
     end = torch.maximum(torch.minimum(bboxes[..., 2:], limits), start + min_side)
     return torch.cat([start, end], -1)
+
+
+def describe_places(boxes: Tensor, image_sizes: Tensor, kind: str) -> Tensor:
+    """B x R x 4 xyxy and B x 2 (height, width) -> B x R x 5 or 98, in units of the image.
+
+    ``'box5'``: x1, y1, x2, y2 and area. ``'grid98'``: rows, then columns of the centres of 7 x 7 cells,
+    from -1 to 1; what RoIAlign makes of a map of coordinates (spec 2.2).
+    """
+    height, width = image_sizes.to(boxes).view(-1, 2, 1, 1).unbind(1)
+    x1, y1, x2, y2 = boxes.split(1, -1)
+    x1, x2, y1, y2 = x1 / width, x2 / width, y1 / height, y2 / height
+    if kind == 'box5':
+        return torch.cat([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)], -1)
+    steps = (torch.arange(7, device=boxes.device) + 0.5) / 7
+    rows = (2 * (y1 + (y2 - y1) * steps) - 1).unsqueeze(-1).expand(-1, -1, 7, 7)
+    columns = (2 * (x1 + (x2 - x1) * steps) - 1).unsqueeze(-2).expand(-1, -1, 7, 7)
+    return torch.stack([rows, columns], 2).flatten(2)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import roi_align
 
 from mmvg.structures import (
     canvas_to_image,
     canvas_to_normalised,
+    describe_places,
     image_to_canvas,
     normalised_to_canvas,
 )
@@ -41,3 +43,21 @@ def test_normalised_round_trip_on_a_rectangular_canvas():
     normalised = canvas_to_normalised(BOXES, (80, 40))
     assert normalised[0].tolist() == [0.5, 0.5, 0.5, 0.5]
     assert torch.allclose(normalised_to_canvas(normalised, (80, 40)), BOXES, atol=1e-5)
+
+
+def test_places_of_boxes():
+    """A4, A39: relative to the image; the grid is what RoIAlign makes of a map of coordinates."""
+    boxes = torch.tensor([[[4.0, 6, 30, 20], [0, 0, 40, 32]], [[10.0, 8, 12, 24], [1, 2, 3, 4]]])
+    sizes = torch.tensor([[32, 40], [64, 48]])  # height, width
+    found = describe_places(boxes, sizes, 'box5')
+    assert found[0, 0].tolist() == pytest.approx(
+        [4 / 40, 6 / 32, 30 / 40, 20 / 32, 26 * 14 / (40 * 32)]
+    )
+    assert found[0, 1].tolist() == [0, 0, 1, 1, 1]
+    found = describe_places(boxes, sizes, 'grid98')
+    for b, (height, width) in enumerate(sizes.tolist()):
+        rows, columns = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
+        maps = torch.stack(torch.meshgrid(rows, columns, indexing='ij'))
+        aligned = roi_align(maps[None], [boxes[b]], 7, sampling_ratio=2, aligned=True)
+        inside = slice(None) if b else slice(1)  # RoIAlign clamps at the border
+        torch.testing.assert_close(found[b, inside], aligned.flatten(1)[inside])

@@ -5,16 +5,15 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmvg.structures import describe_places
 from mmvg.text.relation_categories import count_categories
 from mmvg.text.vocabulary import count_ids
 
 from ..layers.masked_softmax import masked_softmax
-from ..layers.pair_linear import PairLinear
+from ..layers.pair_scorer import REGRESSORS, SCORERS, PairScorer, build_regressor, build_scorer
 from ..layers.phrase_decoder import RNNS, PhraseDecoder, reconstruction_targets
 from ..layers.row_norm import RowNorm
 
-SCORERS = ('linear', 'mlp', 'dot', 'none')
-REGRESSORS = ('phrase', 'visual', 'none')
 SPATIAL = dict(none=0, box5=5, grid98=98)  # width of what is told of the place of a box
 FUSIONS = ('attention_product', 'score_product', 'fine', 'coarse')
 
@@ -90,15 +89,19 @@ class CoarseToFineMatchingHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        _check('spatial', spatial, tuple(SPATIAL))
-        _check('scorer', scorer, SCORERS)
-        _check('regressor', regressor, REGRESSORS)
-        _check('combine', combine, ('product', 'add_log', 'none'))
-        _check('recon_weight', recon_weight, ('fused', 'fine'))
-        _check('fine_conf', fine_conf, ('fine', 'fused'))
-        _check('fuse', fuse, FUSIONS)
-        _check('max_over', max_over, ('valid', 'zero_filled'))
-        _check('decoder_rnn', decoder_rnn, tuple(RNNS))
+        for name, value, known in (
+            ('spatial', spatial, SPATIAL),
+            ('scorer', scorer, SCORERS),
+            ('regressor', regressor, REGRESSORS),
+            ('combine', combine, ('product', 'add_log', 'none')),
+            ('recon_weight', recon_weight, ('fused', 'fine')),
+            ('fine_conf', fine_conf, ('fine', 'fused')),
+            ('fuse', fuse, FUSIONS),
+            ('max_over', max_over, ('valid', 'zero_filled')),
+            ('decoder_rnn', decoder_rnn, RNNS),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {tuple(known)}, not {value!r}')
         if scorer == 'none' and combine != 'add_log':
             raise ValueError(
                 "scorer='none' leaves the choice to category similarity, which needs combine='add_log'; "
@@ -124,8 +127,8 @@ class CoarseToFineMatchingHead(BaseModule):
             RowNorm(embed_dims, visual_norm, norm_momentum) if separate_norm else None
         )
         self.phrase_norm = RowNorm(embed_dims, phrase_norm, norm_momentum)
-        self.scorer = _build_scorer(scorer, embed_dims)
-        self.regressor = _build_regressor(regressor, embed_dims)
+        self.scorer = build_scorer(scorer, embed_dims)
+        self.regressor = build_regressor(regressor, embed_dims)
         self.decoder = PhraseDecoder(embed_dims, vocab_size, decoder_rnn)
         self.decoder_embedding = None
         if not share_embedding:
@@ -141,7 +144,7 @@ class CoarseToFineMatchingHead(BaseModule):
         self.caption_proj = nn.Linear(embed_dims, ranking_dims) if ranking_dims else None
         self.place_predictor = None
         if predict_places:
-            self.place_predictor = _Scorer(embed_dims, embed_dims // 4, 4, 2 * embed_dims)
+            self.place_predictor = PairScorer(embed_dims, embed_dims // 4, 4, 2 * embed_dims)
 
     def embed_visual(
         self,
@@ -248,68 +251,3 @@ class CoarseToFineMatchingHead(BaseModule):
         mean = (feature * weights).sum(1) / weights.sum(1).clamp(min=1)
         images, captions = self.image_proj(mean), self.caption_proj(caption)
         return images @ captions.T / math.sqrt(images.shape[-1])
-
-
-def describe_places(boxes: Tensor, image_sizes: Tensor, kind: str) -> Tensor:
-    """B x R x 4 xyxy and B x 2 (height, width) -> B x R x 5 or 98, in units of the image.
-
-    ``'box5'``: x1, y1, x2, y2 and area. ``'grid98'``: rows, then columns of the centres of 7 x 7 cells,
-    from -1 to 1; what RoIAlign makes of a map of coordinates (spec 2.2).
-    """
-    height, width = image_sizes.to(boxes).view(-1, 2, 1, 1).unbind(1)
-    x1, y1, x2, y2 = boxes.split(1, -1)
-    x1, x2, y1, y2 = x1 / width, x2 / width, y1 / height, y2 / height
-    if kind == 'box5':
-        return torch.cat([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)], -1)
-    steps = (torch.arange(7, device=boxes.device) + 0.5) / 7
-    rows = (2 * (y1 + (y2 - y1) * steps) - 1).unsqueeze(-1).expand(-1, -1, 7, 7)
-    columns = (2 * (x1 + (x2 - x1) * steps) - 1).unsqueeze(-2).expand(-1, -1, 7, 7)
-    return torch.stack([rows, columns], 2).flatten(2)
-
-
-class _Scorer(nn.Module):
-    """Score or offsets of all pairs from [phrase; box]."""
-
-    def __init__(
-        self, embed_dims: int, hidden: int, out: int, visual_channels: int | None = None
-    ) -> None:
-        super().__init__()
-        self.pairs = PairLinear(embed_dims, visual_channels or embed_dims, hidden)
-        self.out = nn.Linear(hidden, out)
-
-    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
-        return self.out(self.pairs(phrases, visual).relu())
-
-
-class _DotScorer(nn.Module):
-    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
-        scale = phrases.shape[-1] ** -0.5
-        return (phrases.unsqueeze(2) * visual).sum(-1, keepdim=True) * scale
-
-
-class _VisualRegressor(nn.Sequential):
-    def forward(self, phrases: Tensor, visual: Tensor) -> Tensor:
-        deltas = super().forward(visual)
-        return deltas.expand(-1, phrases.shape[1], -1, -1)
-
-
-def _build_scorer(kind: str, embed_dims: int) -> nn.Module | None:
-    if kind == 'linear':
-        return PairLinear(embed_dims, embed_dims, 1)
-    if kind == 'mlp':
-        return _Scorer(embed_dims, embed_dims // 2, 1)
-    return _DotScorer() if kind == 'dot' else None
-
-
-def _build_regressor(kind: str, embed_dims: int) -> nn.Module | None:
-    hidden = embed_dims // 4
-    if kind == 'phrase':
-        return _Scorer(embed_dims, hidden, 4)
-    if kind == 'visual':
-        return _VisualRegressor(nn.Linear(embed_dims, hidden), nn.ReLU(), nn.Linear(hidden, 4))
-    return None
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be one of {known}, not {value!r}')

@@ -14,7 +14,6 @@ from ..layers.mean_field import Beliefs, Potentials
 from ..layers.tube_networks import PosteriorNet, PriorNet, RelationNet
 
 BETA_MODES = ('likelihood', 'loss', 'fusion')
-PHASES = ('warmup', 'E', 'M')
 
 
 def in_float32(method: Callable) -> Callable:

@@ -6,9 +6,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from mmvg.models.heads.coarse_to_fine_matching_head import describe_places
+from mmvg.structures import describe_places
 
 ROI, DIMS, VOCAB, RELATIONS = 10, 8, 7, 5
 
@@ -152,24 +151,6 @@ def test_normalisation_follows_the_activation():
     head = build(visual_norm='none', phrase_norm='layernorm')
     torch.testing.assert_close(head.embed_visual(rois, present), linear(rois).relu())
     assert head.phrase_norm.kind == 'layernorm'
-
-
-def test_places_of_boxes():
-    """A4, A39: relative to the image; the grid is what RoIAlign makes of a map of coordinates."""
-    boxes = torch.tensor([[[4.0, 6, 30, 20], [0, 0, 40, 32]], [[10.0, 8, 12, 24], [1, 2, 3, 4]]])
-    sizes = torch.tensor([[32, 40], [64, 48]])  # height, width
-    found = describe_places(boxes, sizes, 'box5')
-    assert found[0, 0].tolist() == pytest.approx(
-        [4 / 40, 6 / 32, 30 / 40, 20 / 32, 26 * 14 / (40 * 32)]
-    )
-    assert found[0, 1].tolist() == [0, 0, 1, 1, 1]
-    found = describe_places(boxes, sizes, 'grid98')
-    for b, (height, width) in enumerate(sizes.tolist()):
-        rows, columns = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
-        maps = torch.stack(torch.meshgrid(rows, columns, indexing='ij'))
-        aligned = roi_align(maps[None], [boxes[b]], 7, sampling_ratio=2, aligned=True)
-        inside = slice(None) if b else slice(1)  # RoIAlign clamps at the border
-        torch.testing.assert_close(found[b, inside], aligned.flatten(1)[inside])
 
 
 @pytest.mark.parametrize('spatial, width', [('box5', 5), ('grid98', 98)])
