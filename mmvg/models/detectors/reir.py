@@ -9,8 +9,6 @@ from mmvg.structures import apply_deltas, canvas_to_image, clip_to_size
 
 from .frozen_roi_detector import FrozenRoIDetector
 
-APPLY = ('auto', 'always', 'never')
-
 
 @MODELS.register_module()
 class ReIR(FrozenRoIDetector):
@@ -88,14 +86,14 @@ class ReIR(FrozenRoIDetector):
         **losses: OptConfigType,
     ) -> None:
         super().__init__(backbone, roi_extractor, shared_head, data_preprocessor, init_cfg)
-        if refine not in APPLY:
-            raise ValueError(f'refine must be one of {APPLY}, not {refine!r}')
-        if graph_edges not in ('all', 'listed'):
-            raise ValueError(f"graph_edges must be 'all' or 'listed', not {graph_edges!r}")
-        if relation_stages not in ('fine', 'both'):
-            raise ValueError(f"relation_stages must be 'fine' or 'both', not {relation_stages!r}")
-        if stages not in (1, 2):
-            raise ValueError(f'stages must be 1 or 2, not {stages!r}')
+        for name, value, known in (
+            ('refine', refine, ('auto', 'always', 'never')),
+            ('graph_edges', graph_edges, ('all', 'listed')),
+            ('relation_stages', relation_stages, ('fine', 'both')),
+            ('stages', stages, (1, 2)),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {known}, not {value!r}')
         unknown = set(losses) - {f'loss_{name}' for name in self.LOSSES}
         if unknown:
             raise TypeError(f'ReIR has no {sorted(unknown)}; its losses are {self.LOSSES}')
