@@ -16,12 +16,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
 
+from mmvg.checkpoints import load_weights, read_checkpoint
 from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.models.region_extractor import let_boxes_through
 from mmvg.text.chunks import head_word
 from mmvg.text.word_table import category_name
 
-from .checkpoint import load_weights, read_checkpoint
 from .start_up import find_config, load_config
 
 

@@ -14,6 +14,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from mmvg.checkpoints import check_initial_path
 from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.datasets.roi_feature_file import RoIFeatureFile
 from mmvg.datasets.video_grounding_dataset import VideoGroundingDataset
@@ -25,7 +26,6 @@ from mmvg.text.vocabulary import Vocabulary
 from mmvg.text.word_table import load_word_table
 
 from .box_detector import check_classes
-from .checkpoint import check_initial_path
 from .start_up import check_first_picture, check_together, find_config
 
 # Arguments that may name a file, and what reads it.

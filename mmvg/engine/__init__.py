@@ -3,6 +3,7 @@ from .hooks import (
     EpochSeedHook,
     QueryVisualizationHook,
     ResumableCheckpointHook,
+    VariationalEMHook,
 )
 from .loops import ResumableIterTrainLoop
 from .optim import GroupOptimWrapperConstructor
@@ -14,4 +15,5 @@ __all__ = [
     'QueryVisualizationHook',
     'ResumableCheckpointHook',
     'ResumableIterTrainLoop',
+    'VariationalEMHook',
 ]

@@ -39,7 +39,7 @@ class GroundingDataPreprocessor(DetDataPreprocessor):
         """
         data = super().forward(data, training)
         images, samples = data['inputs'], data['data_samples']
-        mask = self._image_padding_mask(images, samples)
+        mask = self.image_padding_mask(images, samples)
         images = images.masked_fill(mask[:, None], 0)
         return dict(
             inputs=dict(images=images, image_padding_mask=mask, **self._collate_queries(samples)),
@@ -47,7 +47,8 @@ class GroundingDataPreprocessor(DetDataPreprocessor):
         )
 
     @staticmethod
-    def _image_padding_mask(images: Tensor, samples: list[DetDataSample]) -> Tensor:
+    def image_padding_mask(images: Tensor, samples: list[DetDataSample]) -> Tensor:
+        """Where a batch of pictures is padding, B x H x W."""
         height, width = images.shape[-2:]
         boxes = [s.metainfo.get('content_box') or (0, 0, *s.img_shape[1::-1]) for s in samples]
         x1, y1, x2, y2 = torch.tensor(boxes, device=images.device).T[..., None]

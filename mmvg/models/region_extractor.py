@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms
 
-from mmvg.apis.checkpoint import load_weights
+from mmvg.checkpoints import load_weights
 
 from ..structures.regions import Regions
 

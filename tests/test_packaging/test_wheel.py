@@ -37,7 +37,9 @@ def archives(repository, tmp_path_factory):
         repository,
         folder / 'source',
         symlinks=True,
-        ignore=shutil.ignore_patterns('.git', '.venv*', 'work_dirs', 'data', '*.egg-info'),
+        ignore=shutil.ignore_patterns(
+            '.git', '.venv*', 'work_dirs', 'data', '*.egg-info', '__pycache__', '.*_cache'
+        ),
     )
     run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', str(folder), str(source))
     return next(folder.glob('*.tar.gz')), next(folder.glob('*.whl'))

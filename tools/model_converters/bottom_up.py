@@ -8,13 +8,11 @@ ResNet-101 is converted, its last stage into the shared head; region proposal ne
 are listed as ignored; a file with missing or wrongly shaped tensors is refused.
 """
 
-import argparse
-
 # The folder of a script comes first on Python's path.
 from names import BOTTOM_UP, INDEX_BUFFERS, State, rename
-from official import check_against_model, load_official, naming, report, save_converted
+from official import check_against_model, load_official, naming, report, run, save_converted
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import load_config
 
 RECIPE = 'reir_r101_flickr30k'
 HEADS = r'(?!(module\.)?RCNN_(base|top)\.).*'
@@ -50,14 +48,7 @@ def convert(source: str, destination: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='e.g. bottomup_pretrained_10_100.pth')
-    parser.add_argument('destination', help='file to write')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination))
+    run(convert, __doc__, 'e.g. bottomup_pretrained_10_100.pth')
 
 
 if __name__ == '__main__':

@@ -8,8 +8,6 @@ decoder and detection heads, which TransVG does not have, are listed as ignored;
 unknown, missing or wrongly shaped tensors is refused.
 """
 
-import argparse
-
 # The folder of a script comes first on Python's path.
 from names import DETR, INDEX_BUFFERS, State, rename
 from official import (
@@ -18,11 +16,10 @@ from official import (
     model_config,
     naming,
     report,
+    run,
     save_converted,
     transvg_recipe,
 )
-
-from mmvg.apis import concise_errors
 
 PARTS = r'(backbone|neck|visual_encoder)\..*'
 DETECTION = r'(transformer\.decoder|class_embed|bbox_embed)\..*|query_embed\.weight'
@@ -57,14 +54,7 @@ def convert(source: str, destination: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='official checkpoint, e.g. detr-r50-e632da11.pth')
-    parser.add_argument('destination', help='file to write')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination))
+    run(convert, __doc__, 'official checkpoint, e.g. detr-r50-e632da11.pth')
 
 
 if __name__ == '__main__':

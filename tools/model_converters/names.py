@@ -9,6 +9,8 @@ import re
 
 import torch
 
+from mmvg.checkpoints.messages import some
+
 Table = list[tuple[str, str]]
 State = dict[str, torch.Tensor]
 
@@ -158,9 +160,3 @@ def add_position_index(state: State) -> State:
             index = offset[:, None, :, None] * size + offset[None, :, None, :]
             complete[name.replace('_bias_table', '_index')] = index.flatten(2).flatten(0, 1)
     return complete
-
-
-def some(names: list[str], limit: int = 5) -> str:
-    """The first names of a list, for a message."""
-    more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return (', '.join(names[:limit]) or 'none') + more

@@ -1,11 +1,10 @@
-"""What the converters share: reading official files, checking them against a model, reporting."""
+"""What the converters share: reading and checking official files, reporting, the command line."""
 
 import argparse
-import pickle
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,11 +13,13 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 # The folder of a script comes first on Python's path.
-from names import INDEX_BUFFERS, State, some
+from names import INDEX_BUFFERS, State
 from torch import nn
 
 import mmvg
-from mmvg.apis import load_config
+from mmvg.apis import concise_errors, load_config
+from mmvg.checkpoints import read_file
+from mmvg.checkpoints.messages import some
 
 QRNET_RECIPE = 'qrnet_swin_refcoco'
 
@@ -139,23 +140,9 @@ def load_official(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist; give the path of an official checkpoint.')
-    try:
-        # Official training scripts store their command line next to the weights; torch >= 2.5 can
-        # be told that this is harmless, older ones refuse such a file.
-        allow = getattr(torch.serialization, 'safe_globals', nullcontext)
-        with allow([argparse.Namespace]):
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = re.search(r'GLOBAL (\S+)', str(error))
-        raise ValueError(
-            f'{path} holds more than tensors and an argparse.Namespace '
-            f'({foreign[1] if foreign else "or is no checkpoint"}), so it was not loaded: reading '
-            'that could run foreign code. Ask its authors for a plain state dict.'
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f'{path} is no readable checkpoint (incomplete download?): {error}'
-        ) from error
+    # Official training scripts store their command line next to the weights.
+    remedy = 'ask its authors for a plain state dict'
+    content = read_file(path, remedy, allow=[argparse.Namespace])
     is_wrapped = isinstance(content, dict) and isinstance(content.get(key), dict)
     state_dict = content[key] if is_wrapped else content
     if (
@@ -201,3 +188,33 @@ def report(source: State, ignored: list[str], note: str, why: str, depth: int = 
     lines += [f'  {part:<25}{count:>4}' for part, count in counts.items()]
     lines += [f'{len(ignored)} ignored ({why}):'] if ignored else []
     return '\n'.join(lines + [f'  {name}' for name in ignored])
+
+
+def run(
+    convert: Callable[..., str],
+    description: str,
+    source: str,
+    config: str | None = None,
+    max_query_len: bool = False,
+) -> None:
+    """Convert what the command line names, and print the report.
+
+    Args:
+        convert (Callable): Takes the arguments by name and returns the report.
+        description (str): Docstring of the converter.
+        source (str): Help text of the file to convert.
+        config (str, optional): Help text of ``--config``, if the converter has it.
+        max_query_len (bool): Whether it has ``--max-query-len``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', help=source)
+    parser.add_argument('destination', help='file to write')
+    if config:
+        parser.add_argument('--config', help=config)
+    if max_query_len:
+        parser.add_argument('--max-query-len', type=int, help='refuse another text length')
+    args = parser.parse_args()
+    with concise_errors():
+        print(convert(**vars(args)))

@@ -6,8 +6,6 @@ Every tensor of the source is either converted or listed as ignored; a file with
 wrongly shaped tensors is refused (spec sections 2.8 and 4.3).
 """
 
-import argparse
-
 # The folder of a script comes first on Python's path.
 from names import (
     INDEX_BUFFERS,
@@ -24,10 +22,9 @@ from official import (
     model_config,
     naming,
     report,
+    run,
     save_converted,
 )
-
-from mmvg.apis import concise_errors
 
 # A region proposal head that came with the detector and is never used.
 IGNORED = rf'{INDEX_BUFFERS}|visumodel\.rpn_head\..*'
@@ -91,16 +88,8 @@ def convert(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='official checkpoint')
-    parser.add_argument('destination', help='file to write')
-    parser.add_argument('--config', help='config of the model, if not the official recipe')
-    parser.add_argument('--max-query-len', type=int, help='refuse another text length')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination, args.config, args.max_query_len))
+    config = 'config of the model, if not the official recipe'
+    run(convert, __doc__, 'official checkpoint', config, max_query_len=True)
 
 
 if __name__ == '__main__':

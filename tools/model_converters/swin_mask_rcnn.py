@@ -9,8 +9,6 @@ neck are converted; the rest of the detector is listed as ignored; a file with u
 wrongly shaped tensors is refused (spec sections 2.8 and 4.3).
 """
 
-import argparse
-
 # The folder of a script comes first on Python's path.
 from names import INDEX_BUFFERS, SWIN, State, Table, rename, reorder_patch_merging
 from official import (
@@ -20,10 +18,9 @@ from official import (
     model_config,
     naming,
     report,
+    run,
     save_converted,
 )
-
-from mmvg.apis import concise_errors
 
 MMDET: Table = [(ours, ours) for _, ours in SWIN]
 DETECTION = r'(neck\.fpn_convs|rpn_head|roi_head)\..*'
@@ -77,15 +74,7 @@ def convert(source: str, destination: str, config: str | None = None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='checkpoint of the detector')
-    parser.add_argument('destination', help='file to write')
-    parser.add_argument('--config', help='config of the QRNet, if not with Swin-S')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination, args.config))
+    run(convert, __doc__, 'checkpoint of the detector', 'config of the QRNet, if not with Swin-S')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ that the official code cannot build is refused. Options that leave no trace in t
 from the config.
 """
 
-import argparse
 from operator import attrgetter
 
 from mmengine.config import ConfigDict
@@ -21,7 +20,6 @@ from names import (
     add_position_index,
     rename,
     reorder_patch_merging,
-    some,
 )
 from official import (
     QRNET_RECIPE,
@@ -31,11 +29,13 @@ from official import (
     model_config,
     naming,
     report,
+    run,
     save,
     transvg_recipe,
 )
 
-from mmvg.apis import concise_errors, read_checkpoint
+from mmvg.apis import read_checkpoint
+from mmvg.checkpoints.messages import some
 
 REMEDY = (
     'Pass --config with the config that it was trained with. Parts that TransVG and QRNet do not '
@@ -121,15 +121,8 @@ def convert(source: str, destination: str, config: str | None = None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='checkpoint of mmvg')
-    parser.add_argument('destination', help='file to write')
-    parser.add_argument('--config', help='config of the model, if not an official recipe')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination, args.config))
+    config = 'config of the model, if not an official recipe'
+    run(convert, __doc__, 'checkpoint of mmvg', config)
 
 
 if __name__ == '__main__':

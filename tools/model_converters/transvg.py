@@ -7,8 +7,6 @@ wrongly shaped tensors is refused. The order of the position rows, [REG, text, v
 on both sides (spec section 1.9).
 """
 
-import argparse
-
 # The folder of a script comes first on Python's path.
 from names import INDEX_BUFFERS, TRANSVG, State, rename
 from official import (
@@ -18,11 +16,10 @@ from official import (
     model_config,
     naming,
     report,
+    run,
     save_converted,
     transvg_recipe,
 )
-
-from mmvg.apis import concise_errors
 
 
 def convert_state_dict(source: State) -> tuple[State, list[str]]:
@@ -64,16 +61,8 @@ def convert(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', help='official checkpoint, e.g. TransVG_unc.pth')
-    parser.add_argument('destination', help='file to write')
-    parser.add_argument('--config', help='config of the model, if not an official recipe')
-    parser.add_argument('--max-query-len', type=int, help='refuse another text length')
-    args = parser.parse_args()
-    with concise_errors():
-        print(convert(args.source, args.destination, args.config, args.max_query_len))
+    config = 'config of the model, if not an official recipe'
+    run(convert, __doc__, 'official checkpoint, e.g. TransVG_unc.pth', config, max_query_len=True)
 
 
 if __name__ == '__main__':

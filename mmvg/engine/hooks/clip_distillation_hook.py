@@ -7,17 +7,18 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import reduce_mean
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from mmvg.checkpoints import unwrap
 from mmvg.models.data_preprocessor import GroundingDataPreprocessor
 from mmvg.models.losses import match_width
 
 from .detector_inputs import channel_order_of, has_class_names, texts_of, to_rgb
+from .teacher_training import Towers, add_to_optimizer
 from .token_tap import TokenTap
 
 LOCATION_1 = dict(
@@ -113,14 +114,14 @@ class CLIPDistillationHook(Hook):
             return
         if self._tower is not None:  # a test after the training is a run, too
             return
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         self.check_model(model)
         self.check_pretrained()
         if self.channel_order is None:
             self.channel_order = channel_order_of(getattr(model, 'data_preprocessor', None), runner)
-        self._tower = _Towers(self.teacher.to(next(model.parameters()).device))
+        self._tower = Towers(self.teacher.to(next(model.parameters()).device))
         if self.teacher.trainable:
-            self._add_to_optimizer(runner)
+            add_to_optimizer(self.teacher, runner, self.teacher_lr)
             if is_distributed():
                 # The temperature of CLIP has no part in the distillation.
                 self._tower = DistributedDataParallel(self._tower, find_unused_parameters=True)
@@ -136,7 +137,7 @@ class CLIPDistillationHook(Hook):
 
     def check_model(self, model: nn.Module) -> None:
         """Raise ValueError if the model lacks what is listened to."""
-        model = _unwrap(model)
+        model = unwrap(model)
         for tap in self.taps.values():
             tap.find(model)
         preprocessor = getattr(model, 'data_preprocessor', None)
@@ -167,29 +168,6 @@ class CLIPDistillationHook(Hook):
                 + '; for this teacher set size={size}, preproc={preproc!r}'.format(**wanted)
             )
 
-    def _add_to_optimizer(self, runner: Runner) -> None:
-        """A group of its own, scaled and scheduled like the others."""
-        optimizer, rate = runner.optim_wrapper.optimizer, self.teacher_lr * _lr_ratio(runner)
-        # A warm-up may have begun already.
-        moved = [g['lr'] / g['initial_lr'] for g in optimizer.param_groups if g.get('initial_lr')]
-        optimizer.add_param_group(
-            dict(
-                name='distillation_teacher',
-                params=[p for p in self.teacher.parameters() if p.requires_grad],
-                lr=rate * (moved[0] if moved else 1),
-                initial_lr=rate,
-            )
-        )
-        *others, group = optimizer.param_groups
-        for scheduler in runner.param_schedulers or []:
-            name = scheduler.param_name
-            initial = group.setdefault(f'initial_{name}', group[name])
-            # What a scheduler keeps per group; that of the whole optimizer, if any, stays last.
-            if hasattr(scheduler, 'base_values'):
-                scheduler.base_values.insert(len(others), initial)
-            if hasattr(scheduler, 'min_values'):
-                scheduler.min_values.insert(len(others), min(scheduler.min_values))
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """A teacher that learns is saved beside the model."""
         if self.teacher is not None and self.teacher.trainable:
@@ -210,7 +188,7 @@ class CLIPDistillationHook(Hook):
         """Listen, now that copies of the model (EMA) have been made."""
         if self.teacher is None:
             return
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         self.teacher.train()  # a frozen one stays in evaluation mode
         for tap in self.taps.values():
             tap.attach(model)
@@ -238,7 +216,7 @@ class CLIPDistillationHook(Hook):
         if not isinstance(inputs, dict):  # of a detector of MMDetection: images only
             inputs = dict(
                 images=inputs,
-                image_padding_mask=GroundingDataPreprocessor._image_padding_mask(inputs, samples),
+                image_padding_mask=GroundingDataPreprocessor.image_padding_mask(inputs, samples),
                 image_index=torch.arange(len(inputs), device=inputs.device),
             )
         index, added = inputs['image_index'], {}
@@ -316,31 +294,3 @@ class CLIPDistillationHook(Hook):
         if padded is not None:
             logged[f'{name}_padding'] = padded.float().mean()
         return {f'loss_{name}': loss, **logged}
-
-
-class _Towers(nn.Module):
-    """Both towers of a teacher in one forward pass, which is what distributed training wraps."""
-
-    def __init__(self, teacher: nn.Module) -> None:
-        super().__init__()
-        self.teacher = teacher
-
-    def forward(self, arguments: dict[str, tuple]) -> dict[str, Tensor]:
-        encode = dict(image=self.teacher.encode_images, text=self.teacher.encode_texts)
-        return {kind: encode[kind](*args) for kind, args in arguments.items()}
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
-
-
-def _lr_ratio(runner: Runner) -> float:
-    """What the runner has scaled the other learning rates by (``auto_scale_lr``)."""
-    scaling = getattr(runner, 'auto_scale_lr', None) or {}
-    if not scaling.get('enable', False):
-        return 1.0
-    loader = runner._train_dataloader
-    size = loader.batch_size if isinstance(loader, DataLoader) else loader['batch_size']
-    ratio = runner.world_size * size / scaling['base_batch_size']
-    runner.logger.info(f'teacher_lr of the distillation is scaled by {ratio}, too')
-    return ratio

@@ -3,11 +3,9 @@ from itertools import pairwise
 from mmdet.registry import HOOKS
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
-from mmvg.apis.checkpoint import load_weights
+from mmvg.checkpoints import load_weights, unwrap
 
 _HISTORY = 'em_history'
 
@@ -70,7 +68,7 @@ class VariationalEMHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         """Set the phase."""
-        head = _model(runner).tube_head
+        head = unwrap(runner.model).tube_head
         phase, share = self.phase_at(runner.iter)
         if phase != head.phase:
             _forget_losses(runner)
@@ -139,7 +137,3 @@ def _forget_losses(runner: Runner) -> None:
     scalars = runner.message_hub.log_scalars
     for name in [name for name in scalars if name.startswith('train/') and 'loss' in name]:
         del scalars[name]
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmvg.structures import canvas_to_image
 
-_DUMP_FORMAT = 'mmvg-grounding-predictions-1'
+DUMP_FORMAT = 'mmvg-grounding-predictions-1'
 _META = ('dataset_name', 'img_id', 'img_path', 'queries', 'query_ids', 'query_types')
 
 
@@ -100,7 +100,7 @@ class GroundingMetric(BaseMetric):
             answers, counts = self._answers(entry)
             overlaps = bbox_overlaps(answers, proposals)
             entry['proposal_ious'] = (
-                _best(overlaps.amax(1), counts).tolist() if len(proposals) else [0.0] * len(gt)
+                best_of(overlaps.amax(1), counts).tolist() if len(proposals) else [0.0] * len(gt)
             )
         return entry
 
@@ -164,7 +164,7 @@ class GroundingMetric(BaseMetric):
         ious = bbox_overlaps(predicted.double(), truth.double(), is_aligned=True, eps=1e-16)
         centres = (predicted[:, :2] + predicted[:, 2:]) / 2
         hits = ((centres >= truth[:, :2]) & (centres <= truth[:, 2:])).all(1)
-        return _best(ious, counts), _best(hits.double(), counts)
+        return best_of(ious, counts), best_of(hits.double(), counts)
 
     def _rate(self, entries: list[dict]) -> dict[str, float]:
         ious, hits = self.compare(entries)
@@ -211,7 +211,7 @@ class GroundingMetric(BaseMetric):
     def _dump(self, results: list[dict]) -> None:
         os.makedirs(os.path.dirname(self.out_file) or '.', exist_ok=True)
         meta = dict(
-            format=_DUMP_FORMAT,
+            format=DUMP_FORMAT,
             protocol=self.protocol,
             iou_thrs=list(self.iou_thrs),
             metric=dict(type=type(self).__name__, **self._settings()),
@@ -224,7 +224,7 @@ def _to_boxes(rows: list[list[float]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32).view(-1, 4)
 
 
-def _best(values: Tensor, counts: Tensor) -> Tensor:
+def best_of(values: Tensor, counts: Tensor) -> Tensor:
     """Largest of the ``counts[i]`` values that belong to query i; A x ... -> Q x ..."""
     return torch.segment_reduce(values, 'max', lengths=counts) if len(counts) else values
 

@@ -5,7 +5,7 @@ from mmdet.registry import METRICS
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from .grounding_metric import GroundingMetric, _best
+from .grounding_metric import GroundingMetric, best_of
 
 _RECALL_IOU = 0.5
 _FIELDS = dict(fused='bboxes', coarse='coarse_bboxes', fine='fine_bboxes')
@@ -71,7 +71,7 @@ class PhraseGroundingMetric(GroundingMetric):
         boxes, attention = (prediction[f'proposal_{k}'].cpu() for k in ('bboxes', 'scores'))
         answers, counts = self._answers(entry)
         asked = boxes.float().repeat_interleave(counts, dim=0)  # A x M x 4
-        ious = _best(bbox_overlaps(asked, answers.unsqueeze(1)).squeeze(2), counts)
+        ious = best_of(bbox_overlaps(asked, answers.unsqueeze(1)).squeeze(2), counts)
         entry['refined_proposal_ious'] = _largest(ious).tolist()
         ranked = attention.sort(1, descending=True).values
         for k in self.topk:

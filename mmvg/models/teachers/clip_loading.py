@@ -2,16 +2,19 @@
 
 import copy
 import os.path as osp
-import pickle
-import re
 from difflib import get_close_matches
 from types import ModuleType
 
-import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-_GLOBAL = re.compile(r'GLOBAL (\S+)')
+from mmvg.checkpoints import read_file
+from mmvg.checkpoints.messages import explained, first_line, some
+
+_SAFE_FORM = (
+    'save its state_dict as .safetensors, or get the same weights as open_clip_model.safetensors, '
+    'e.g. from timm/vit_base_patch32_clip_224.openai on the Hugging Face hub'
+)
 
 
 def import_open_clip() -> ModuleType:
@@ -147,8 +150,8 @@ def _load(open_clip: ModuleType, clip: nn.Module, path: str) -> None:
         except Exception as e:
             missing = [name for name in expected if name not in state]
             unknown = [name for name in state if name not in expected]
-            problem = [f'the file lacks {_some(missing)}'] if missing else []
-            problem += [f'the model has no {_some(unknown)}'] if unknown else []
+            problem = [f'the file lacks {some(missing)}'] if missing else []
+            problem += [f'the model has no {some(unknown)}'] if unknown else []
             problem = problem or [first_line(e)]
     if problem:
         raise ValueError(
@@ -160,28 +163,14 @@ def _load(open_clip: ModuleType, clip: nn.Module, path: str) -> None:
 
 def _read(path: str) -> dict[str, Tensor]:
     """Names and tensors of a file, which shows that open_clip can load it safely."""
-    try:
-        if path.endswith('.safetensors'):
-            from safetensors.torch import load_file
+    what = 'CLIP weights file'
+    if path.endswith('.safetensors'):
+        from safetensors.torch import load_file
 
+        with explained(path, _SAFE_FORM, what):
             content = load_file(path)
-        else:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:  # damaged files raise nearly anything
-        if 'TorchScript' in str(e):
-            reason = (
-                'is a TorchScript archive, which holds code; get the same weights as '
-                'open_clip_model.safetensors, e.g. from timm/vit_base_patch32_clip_224.openai on '
-                'the Hugging Face hub'
-            )
-        elif isinstance(e, pickle.UnpicklingError) and (foreign := _GLOBAL.search(str(e))):
-            reason = (
-                f'was not loaded: it holds {foreign[1]}, and reading that could run foreign code; '
-                'save its state_dict as .safetensors'
-            )
-        else:
-            reason = f'cannot be read ({first_line(e)}): cut off or no weights; copy it again'
-        raise ValueError(f'CLIP weights file {path} {reason}') from e
+    else:
+        content = read_file(path, _SAFE_FORM, what)
     state = content.get('state_dict', content) if isinstance(content, dict) else None
     if not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f'CLIP weights file {path} holds no state_dict; give one of open_clip')
@@ -195,13 +184,4 @@ def _other_shapes(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list
         # A single number may be stored with or without a dimension.
         if name in state and state[name].shape != tensor.shape and tensor.numel() > 1
     ]
-    return [f'other shapes: {_some(wrong)}'] if wrong else []
-
-
-def _some(names: list[str]) -> str:
-    rest = f' and {len(names) - 4} more' if len(names) > 4 else ''
-    return ', '.join(names[:4]) + rest
-
-
-def first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return [f'other shapes: {some(wrong)}'] if wrong else []

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmvg.checkpoints.messages import first_line
 from mmvg.text.tokenizer import build_tokenizer
 
-from .clip_loading import first_line, import_open_clip
+from .clip_loading import import_open_clip
 
 
 def build_clip_tokenizer(

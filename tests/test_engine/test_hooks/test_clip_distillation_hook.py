@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.optim import LinearLR, OptimWrapper, ReduceOnPlateauLR
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmvg.datasets.transforms import AddTeacherView
 from mmvg.engine import CLIPDistillationHook
@@ -334,24 +333,6 @@ def test_building_the_teacher_leaves_the_random_numbers_of_gpus_alone(monkeypatc
     torch.manual_seed(3)
     HOOKS.build(hook_config()).check_pretrained()
     assert seeds == [3, 3] and torch.equal(torch.rand(2), expected)
-
-
-def test_schedules_of_the_optimizer_take_the_teacher_in():
-    hook = HOOKS.build(hook_config(teacher={**TEACHER, 'trainable': True}, teacher_lr=1e-4))
-    hook.check_pretrained()
-    frozen, moving = (dict(params=[nn.Parameter(torch.ones(1))], lr=lr) for lr in (0.0, 0.1))
-    wrapper = OptimWrapper(torch.optim.SGD([frozen, moving], lr=0.2))
-    warm_up = LinearLR(wrapper, start_factor=0.1, end=10)
-    plateau = ReduceOnPlateauLR(wrapper, patience=0, min_value=[1e-3, 1e-2])
-    runner = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[warm_up, plateau])
-    hook._add_to_optimizer(runner)
-    group = wrapper.optimizer.param_groups[-1]
-    assert group['lr'] == pytest.approx(1e-5)
-    assert warm_up.base_values == [0, 0.1, 1e-4, 0.2]  # the last: what the wrapper keeps
-    assert plateau.min_values == [1e-3, 1e-2, 1e-3, 1e-2]
-    wrapper.optimizer.step()
-    warm_up.step()
-    assert group['lr'] / 1e-4 == pytest.approx(wrapper.optimizer.param_groups[1]['lr'] / 0.1)
 
 
 def run_training(cfg, folder, name, hooks=None, epochs=1, **options):

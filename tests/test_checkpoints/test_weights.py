@@ -1,17 +1,18 @@
-"""Reading checkpoints and checking initial weights before a training."""
+"""Loading all weights of a model, and checking initial ones before a training."""
 
 import pytest
 import torch
+from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmvg.apis import check_initial_weights, checkpoint, read_checkpoint
+from mmvg.checkpoints import check_initial_weights, load_weights, unwrap, weights
 
 
 @pytest.fixture
 def lines(monkeypatch):
     """What is logged."""
     found = []
-    monkeypatch.setattr(checkpoint, 'print_log', lambda text, *_: found.append(text))
+    monkeypatch.setattr(weights, 'print_log', lambda text, *_: found.append(text))
     return found
 
 
@@ -141,17 +142,19 @@ def test_unconverted_files_are_refused(tmp_path, content):
         check_initial_weights(make_model(), path)
 
 
-def test_damaged_file_is_refused(tmp_path):
-    path = tmp_path / 'cut.pth'
-    torch.save(make_model().state_dict(), path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match='cut.pth cannot be read'):
-        check_initial_weights(make_model(), str(path))
+def test_layers_that_grounding_leaves_out_may_be_absent(tmp_path):
+    model = make_model()
+    model.bert = nn.ModuleDict(dict(pooler=nn.Linear(2, 2)))
+    path = save(make_model().state_dict(), tmp_path / 'given.pth')
+    load_weights(model, path)
+    model.bert['dense'] = nn.Linear(2, 2, bias=False)
+    message = r'given.pth lacks 1 weights of this model \(bert.dense.weight\); use the config'
+    with pytest.raises(ValueError, match=message):
+        load_weights(model, path)
 
 
-def test_read_checkpoint_gives_tensors_and_meta(tmp_path):
-    content = dict(state_dict={'module.weight': torch.ones(2), 'version': 3}, meta=dict(epoch=4))
-    state, meta = read_checkpoint(save(content, tmp_path / 'given.pth'))
-    assert state.keys() == {'weight'} and torch.equal(state['weight'], torch.ones(2))
-    assert meta == dict(epoch=4)
-    assert read_checkpoint(save({'weight': torch.ones(2)}, tmp_path / 'plain.pth'))[1] == {}
+def test_wrappers_are_taken_off():
+    model = nn.Linear(1, 1)
+    model.test_step = None  # which test-time augmentation asks for
+    with_tta = type('TTA', (BaseTTAModel,), dict(merge_preds=None))(model)
+    assert unwrap(nn.DataParallel(with_tta)) is model and unwrap(model) is model

@@ -1,17 +1,15 @@
-"""Reading checkpoints: what cannot be used is refused with the file's name and the remedy."""
+"""Whether the weights of a checkpoint fit a model."""
 
 import logging
-import os.path as osp
-import pickle
 import re
-import zipfile
 from collections import Counter
 
-import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+
+from .messages import CONVERT, some
+from .reading import exists, read_checkpoint
 
 # Counters and index buffers that no model needs, and the layers of BERT that grounding leaves out.
 _OPTIONAL = re.compile(
@@ -19,10 +17,6 @@ _OPTIONAL = re.compile(
 )
 # What grounding adds to the backbone and neck of a detector.
 _GROUNDING = re.compile(r'^(backbone|neck)\.gates\.')
-_CONVERT = (
-    'convert an official checkpoint with tools/model_converters/transvg.py or qrnet.py, a bottom-up '
-    'detector with bottom_up.py'
-)
 # DETR and the original Swin, which share a few names with ours, and their grounders; bottom-up attention.
 _UNCONVERTED = re.compile(
     r'(backbone\.0\.body|backbone\.layers\.\d+\.blocks|visumodel|RCNN_(base|top))\.'
@@ -34,17 +28,11 @@ _INITIAL = (
 )
 
 
-def check_checkpoint_path(path: str) -> None:
-    """Raise FileNotFoundError unless ``path`` is a file or an address."""
-    if not _exists(path):
-        raise FileNotFoundError(
-            f'checkpoint {path} does not exist; train one with tools/train.py, convert one with '
-            'tools/model_converters, or correct the path'
-        )
-
-
-def _exists(path: str) -> bool:
-    return '://' in path or osp.isfile(osp.expanduser(path))
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside of wrappers for distribution or test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def load_weights(model: nn.Module, path: str) -> None:
@@ -61,7 +49,7 @@ def load_weights(model: nn.Module, path: str) -> None:
         FileNotFoundError: If there is no such file.
         ValueError: If it is cut off, needs unsafe unpickling or belongs to another model.
     """
-    model = _unwrap(model)
+    model = unwrap(model)
     state, _ = read_checkpoint(path)
     problem = _find_misfit(model.state_dict(), state)
     try:
@@ -72,7 +60,7 @@ def load_weights(model: nn.Module, path: str) -> None:
         problem = problem or f'does not fit: {error}'
     if problem:
         raise ValueError(
-            f'checkpoint {path} {problem}; use the config that it was trained with, or {_CONVERT}'
+            f'checkpoint {path} {problem}; use the config that it was trained with, or {CONVERT}'
         )
 
 
@@ -101,7 +89,7 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
         return
     check_initial_path(path)
     state, _ = read_checkpoint(path, mmap=True)
-    model = _unwrap(model)
+    model = unwrap(model)
     expected = {k: v for k, v in model.state_dict().items() if not _OPTIONAL.search(k)}
     fitting = [k for k, v in expected.items() if k in state and state[k].shape == v.shape]
     foreign = [name for name in state if _UNCONVERTED.match(name) and name not in expected]
@@ -119,7 +107,7 @@ def check_initial_weights(model: nn.Module, path: str | None) -> None:
 
 def check_initial_path(path: str) -> None:
     """Raise FileNotFoundError unless ``load_from`` is a file or an address."""
-    if not _exists(path):
+    if not exists(path):
         raise FileNotFoundError(f'load_from: {path} does not exist; {_INITIAL}')
 
 
@@ -133,12 +121,12 @@ def _find_initial_misfit(
         own = [k for k in names if k.startswith(f'{part}.')]
         wrong = [k for k in own if k in state and state[k].shape != expected[k].shape]
         if wrong:
-            return f'has another shape for {_some(wrong)}: it comes from a model of another size'
+            return f'has another shape for {_count(wrong)}: it comes from a model of another size'
         lacking = [k for k in own if k not in state]
         if len(lacking) < len(own) and lacking and part != 'neck':
-            return f'lacks {_some(lacking)}: it comes from a model of another size'
+            return f'lacks {_count(lacking)}: it comes from a model of another size'
         if lacking and part in frozen and not _loads(getattr(model, part)):
-            return f'lacks {_some(lacking)}: {part} is frozen, and would stay random'
+            return f'lacks {_count(lacking)}: {part} is frozen, and would stay random'
     return None
 
 
@@ -165,69 +153,16 @@ def _part(name: str) -> str:
     return name[: added.end() - 1] if added else name.split('.')[0]
 
 
-def read_checkpoint(path: str, mmap: bool = False) -> tuple[dict[str, Tensor], dict]:
-    """Read a checkpoint; torch >= 2.6 runs no code from it.
-
-    Args:
-        path (str): File or address.
-        mmap (bool): Leave the tensors on disk where possible, to look at names and shapes only.
-
-    Returns:
-        tuple: The tensors by name, without the prefix of distributed training, and ``meta``.
-
-    Raises:
-        FileNotFoundError, ValueError: See :func:`load_weights`.
-    """
-    check_checkpoint_path(path)
-    try:
-        if osp.isfile(local := osp.expanduser(path)):
-            mmap = mmap and zipfile.is_zipfile(local)  # torch < 1.6 wrote another format
-            content = torch.load(local, map_location='cpu', mmap=mmap)
-        else:
-            content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # damaged files raise nearly anything
-        foreign = re.search(r'GLOBAL (\S+)', str(error))
-        if isinstance(error, pickle.UnpicklingError) and foreign:
-            raise ValueError(
-                f'checkpoint {path} was not loaded: it holds {foreign[1]}, and reading that could '
-                f'run foreign code; {_CONVERT}, save any other as a plain state_dict'
-            ) from error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f'checkpoint {path} cannot be read ({reason}): it is cut off or no checkpoint; copy '
-            'or download it again'
-        ) from error
-    state = content.get('state_dict', content) if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise ValueError(
-            f'checkpoint {path} has no state_dict but a {type(content).__name__}; give one that '
-            f'tools/train.py wrote, or {_CONVERT}'
-        )
-    tensors = {
-        str(name).removeprefix('module.'): tensor
-        for name, tensor in state.items()
-        if isinstance(tensor, Tensor)
-    }
-    meta = content.get('meta')
-    return tensors, meta if isinstance(meta, dict) else {}
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
-
-
 def _find_misfit(expected: dict[str, Tensor], state: dict[str, Tensor]) -> str | None:
     """What would leave weights of the model random."""
     if not expected.keys() & state.keys():
         return 'has no weight of this model'
     wrong = [k for k, v in expected.items() if k in state and state[k].shape != v.shape]
     if wrong:
-        return f'has another shape for {_some(wrong)}'
+        return f'has another shape for {_count(wrong)}'
     missing = [k for k in expected if k not in state and not _OPTIONAL.search(k)]
-    return f'lacks {_some(missing)}' if missing else None
+    return f'lacks {_count(missing)}' if missing else None
 
 
-def _some(names: list[str]) -> str:
-    return f'{len(names)} weights of this model ({", ".join(names[:3])}, ...)'
+def _count(names: list[str]) -> str:
+    return f'{len(names)} weights of this model ({some(names, 3)})'
