@@ -19,8 +19,9 @@ from mmvg.apis import (
     load_config,
     load_weights,
     set_up_distribution,
+    split_datasets,
 )
-from mmvg.apis.video_grounding_inferencer import is_video_model
+from mmvg.apis.inference import is_video_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -110,16 +111,8 @@ def augment_at_test_time(cfg: Config) -> None:
             f'--tta needs {" and ".join(missing)} in {cfg.filename}; add them as configs/transvg do'
         )
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    replace_pipelines(cfg.test_dataloader.dataset, cfg.tta_pipeline)
-
-
-def replace_pipelines(dataset: ConfigDict, pipeline: list) -> None:
-    """Set the pipeline of a data set config or of those that it wraps."""
-    wrapped = dataset.get('datasets') or [d for d in [dataset.get('dataset')] if d]
-    for inner in wrapped:
-        replace_pipelines(inner, pipeline)
-    if not wrapped:
-        dataset.pipeline = pipeline
+    for _, dataset in split_datasets(cfg, ['test']):
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
-from .box_detector import BoxDetector, match_categories
-from .checkpoint import (
+from mmvg.checkpoints import (
     check_checkpoint_path,
     check_initial_weights,
     load_weights,
     read_checkpoint,
 )
+
+from .box_detector import BoxDetector, match_categories
+from .dataset_configs import SPLITS, dataset_class, single_datasets, split_datasets
 from .grounding_inferencer import GroundingInferencer
 from .recipe_files import check_files
 from .start_up import (
@@ -21,6 +23,7 @@ from .video_grounding_inferencer import VideoGroundingInferencer
 __all__ = [
     'BoxDetector',
     'GroundingInferencer',
+    'SPLITS',
     'VideoGroundingInferencer',
     'check_checkpoint_path',
     'check_files',
@@ -28,11 +31,14 @@ __all__ = [
     'check_initial_weights',
     'check_together',
     'concise_errors',
+    'dataset_class',
     'leave_distribution',
     'load_config',
     'load_weights',
     'match_categories',
     'read_checkpoint',
     'set_up_distribution',
+    'single_datasets',
+    'split_datasets',
     'start_from',
 ]

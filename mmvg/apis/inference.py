@@ -1,16 +1,36 @@
 """What the inferencers of pictures and of videos share."""
 
+import copy
 import hashlib
+import itertools
+import json
+import os.path as osp
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 from torch import nn
 
-from .checkpoint import check_checkpoint_path, load_weights
+from mmvg.checkpoints import check_checkpoint_path, load_weights
+
+from .dataset_configs import split_datasets
+from .start_up import load_config
+
+
+def own_config(model: str | Path | Config) -> Config:
+    """A config that an inferencer may change; its scope is entered."""
+    cfg = copy.deepcopy(model) if isinstance(model, Config) else load_config(model)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return cfg
+
+
+def is_video_model(cfg: Config) -> bool:
+    """Whether a config is of a model that answers about videos."""
+    return any(step['type'] == 'SampleFrames' for step in find_pipeline(cfg))
 
 
 def build_model(cfg: Config, weights: str | None) -> nn.Module:
@@ -27,16 +47,13 @@ def build_model(cfg: Config, weights: str | None) -> nn.Module:
     return model
 
 
-def find_pipeline(dataset: ConfigDict) -> list[dict]:
-    """Steps of a data set's pipeline."""
-    while not dataset.get('pipeline'):
-        wrapped = dataset.get('datasets') or [dataset.get('dataset')]
-        if wrapped[0] is None:
-            raise ValueError(
-                'the config has no test_dataloader.dataset.pipeline to prepare pictures'
-            )
-        dataset = wrapped[0]
-    return dataset.pipeline
+def find_pipeline(cfg: Config) -> list[dict]:
+    """Steps of the test data set's pipeline; of those that a wrapper holds, the first one's."""
+    (_, dataset), *_ = split_datasets(cfg, ['test'])
+    pipeline = dataset.get('pipeline')
+    if not pipeline:
+        raise ValueError('the config has no test_dataloader.dataset.pipeline to prepare pictures')
+    return pipeline
 
 
 def pair_texts(count: int, texts: str | Sequence, noun: str = 'image') -> list[list[str]]:
@@ -69,3 +86,18 @@ def answer_name(source: str, texts: Sequence[str]) -> str:
     words = re.sub(r'\W+', '-', texts[0]).strip('-')[:40]
     digest = hashlib.sha1('\n'.join([source, *texts]).encode()).hexdigest()[:8]
     return f'{Path(source).stem}_{words}_{digest}'
+
+
+def free_path(
+    out_dir: str | Path, source: str, texts: Sequence[str], suffix: str, taken: Sequence[str]
+) -> str:
+    """Path for the file of an answer that is none of ``taken``, those of the same call."""
+    stem = osp.join(out_dir, answer_name(source, texts))
+    endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
+    return next(p for p in (f'{stem}{ending}{suffix}' for ending in endings) if p not in taken)
+
+
+def write_predictions(predictions: list[dict], out_dir: str | Path) -> None:
+    """Write ``predictions.json`` into a folder that exists."""
+    text = json.dumps(predictions, indent=1, ensure_ascii=False)
+    Path(out_dir, 'predictions.json').write_text(text, encoding='utf-8')

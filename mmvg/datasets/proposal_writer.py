@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import MMLogger
 
+from .atomic_output import atomic_output
 from .growing_array import HEADER_BYTES, GrowingArray
 from .proposal_file import BOX, ProposalFile
 
@@ -113,12 +115,8 @@ class ProposalWriter:
             longest = max((len(key.encode()) for key in self.done), default=1)
             rows = [(entry[0].encode(), *entry[1:]) for entry in self._entries]
             index = np.sort(np.array(rows, dtype=self.READER.index_type(longest)), order='key')
-            part = self.path / '.index.npy.part'
-            with open(part, 'wb') as f:
+            with atomic_output(self.path / 'index.npy', 'wb') as f:
                 np.save(f, index, allow_pickle=False)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(part, self.path / 'index.npy')
         for file in (self._journal, *self._arrays()):
             file.close()
 
@@ -126,7 +124,7 @@ class ProposalWriter:
         """Make the folder or check that it is of the same making, and lock it."""
         import fcntl  # absent from Windows, where files can be read but not written
 
-        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+        if self.path.exists() and not (self.path.is_dir() and not any(self._content())):
             found = self.READER.read_meta(self.path)
             differing = [k for k in {**found, **meta} if found.get(k) != meta.get(k)]
             if differing:
@@ -136,16 +134,18 @@ class ProposalWriter:
                     'file, or delete this one'
                 )
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_name(f'.{self.path.name}.{os.getpid()}.part')
-            part.write_text(json.dumps(meta, indent=1, ensure_ascii=False), encoding='utf-8')
-            os.replace(part, self.path / 'meta.json')
+            with atomic_output(self.path / 'meta.json') as f:
+                json.dump(meta, f, indent=1, ensure_ascii=False)
         self._journal = open(self.path / 'journal.jsonl', 'a+b')  # noqa: SIM115, kept open
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             self._journal.close()
             raise ValueError(f'another process is writing to {self.READER.KIND} {self.path}') from e
+
+    def _content(self) -> Iterator[Path]:
+        """Files of the folder, less a half-written description that a killed process left."""
+        yield from (f for f in self.path.iterdir() if not f.name.startswith('.meta.json.'))
 
     def _recover(self) -> None:
         """Read the journal, and cut off what lies behind its last good line."""

@@ -196,6 +196,13 @@ def test_killed_process(tmp_path):
     assert [file.get(str(i)).bboxes[0, 2] for i in range(9)] == list(range(1, 10))
 
 
+def test_a_killed_process_may_leave_half_a_description(tmp_path):
+    (tmp_path / '.meta.json.1.part').write_text('{"format"')
+    with ProposalWriter(tmp_path, dict(classes=['a'])) as writer:
+        writer.add('a.jpg', np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+    assert ProposalFile(tmp_path).meta['classes'] == ['a']
+
+
 def test_two_writers_at_a_time_are_refused(stored):
     with ProposalWriter(stored, META), pytest.raises(ValueError, match='another process'):
         ProposalWriter(stored, META)

@@ -1,7 +1,10 @@
 import json
+import runpy
 
 import mmcv
 import pytest
+import torch
+from mmdet.structures import DetDataSample
 from PIL import Image
 
 NAME = 'analysis_tools/browse_dataset.py'
@@ -63,7 +66,7 @@ def test_errors(config, fail_tool, tmp_path):
     (tmp_path / '1.png').unlink()
     args = (NAME, config, '--out-dir', tmp_path / 'out')
     assert '1.png does not exist' in fail_tool(*args, '--split', 'test')
-    assert 'config.py has no train_dataloader' in fail_tool(*args)
+    assert 'config.py has no data set for train' in fail_tool(*args)
 
 
 def test_what_a_model_without_boxes_is_fed(call_tool, monkeypatch, tmp_path):
@@ -77,3 +80,16 @@ def test_what_a_model_without_boxes_is_fed(call_tool, monkeypatch, tmp_path):
         assert given['gt_bboxes'] is None and given['proposals'].shape[1] == 4
         assert len(given['spans']) == len(given['notes']) and given['sentence'].startswith('a ')
     assert len(seen) == 2
+
+
+def test_what_cannot_be_drawn_is_refused(fail_tool, repository, tmp_path):
+    """Videos before their region file, which is not there, is asked for."""
+    line = fail_tool(NAME, 'vcma_shapes', '--out-dir', tmp_path)
+    assert 'ShapesVideoDataset is a data set of videos' in line and 'infer.py --videos' in line
+    line = fail_tool(NAME, 'fcos_shapes', '--num', 1, '--out-dir', tmp_path)
+    assert 'no picture or no queries' in line
+    draw = runpy.run_path(str(repository / 'tools' / NAME))['draw_input']
+    sample = DetDataSample(metainfo=dict(queries=['a dog']))
+    for features in (dict(), dict(inputs=torch.zeros(64, 5, 5))):
+        with pytest.raises(ValueError, match='with LoadRoIFeatures load the pictures as well'):
+            draw(dict(data_samples=sample, **features))

@@ -90,6 +90,21 @@ def test_vocabularies_of_the_training_set(config, call_tool, tmp_path):
     ]
 
 
+def test_wrapped_data_sets_are_read(config, call_tool, fail_tool, tmp_path):
+    call_tool(TOOL, config, tmp_path / 'plain', '--scope', 'all')
+    with config.open('a') as f:
+        for split in ('train', 'val'):
+            inner = f'{split}_dataloader["dataset"]'
+            f.write(f"{inner} = dict(type='RepeatDataset', times=2, dataset={inner})\n")
+    call_tool(TOOL, config, tmp_path / 'wrapped', '--scope', 'all')
+    for name in ('caption', 'phrase'):
+        plain, wrapped = (tmp_path / f / f'{name}_vocab.json' for f in ('plain', 'wrapped'))
+        assert plain.read_text() == wrapped.read_text()
+    with config.open('a') as f:
+        f.write('train_dataloader = None\n')
+    assert 'has no data set for train' in fail_tool(TOOL, config, tmp_path / 'none')
+
+
 def test_word_table_of_a_text_file(config, categories, call_tool, tmp_path):
     path = tmp_path / 'glove.txt'
     path.write_text(VECTORS)

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections import Counter
 
@@ -15,6 +14,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from PIL import Image
 
+from mmvg.apis import load_config
 from mmvg.datasets import GroundingJSONLDataset
 from mmvg.datasets.safe_pickle import load_torch_index
 
@@ -348,7 +348,7 @@ def test_config_of_real_refs(samples, tmp_path, convert, refuse, repository):
 
     options = ['layout=refer', f'data_root={root}/refcoco', 'ann_file=refs(unc).p', 'split=testA']
     convert(
-        *('ReferringExpressionDataset', tmp_path / 's.jsonl', '--as-configured', '--options'),
+        *('ReferringExpressionDataset', tmp_path / 's.jsonl', '--as-configured', '--cfg-options'),
         *options,
         'truncate_boxes=True',
     )
@@ -382,7 +382,7 @@ def test_real_captions_of_flickr30k(samples, tmp_path, convert):
     folder = samples / 'flickr30k_entities' / 'reconstructed'
     (tmp_path / 'val.txt').write_text('1016887272\n3359636318\n')
     convert(
-        *('Flickr30kEntitiesDataset', tmp_path / 'a.jsonl', '--options'),
+        *('Flickr30kEntitiesDataset', tmp_path / 'a.jsonl', '--cfg-options'),
         *(f'data_root={folder}', f'ann_file={tmp_path / "val.txt"}'),
     )
     lines = read_lines(tmp_path / 'a.jsonl')
@@ -542,21 +542,6 @@ def test_interruption_leaves_the_old_file_and_nothing_else(
     monkeypatch.undo()
 
 
-def test_a_killed_process_leaves_no_half_file(tmp_path, repository):
-    code = (
-        'import os, signal, sys\n'
-        'from streaming import atomic_output\n'
-        'with atomic_output(sys.argv[1]) as f:\n'
-        '    f.write("half")\n'
-        '    f.flush()\n'
-        '    os.kill(os.getpid(), signal.SIGKILL)\n'
-    )
-    out = tmp_path / 'o.jsonl'
-    folder = repository / 'tools' / 'dataset_converters'
-    killed = subprocess.run([sys.executable, '-c', code, str(out)], cwd=folder, timeout=60)
-    assert killed.returncode == -signal.SIGKILL and not out.exists()
-
-
 def test_existing_files_are_not_replaced_by_accident(tmp_path, convert, refuse):
     source = write_lines(tmp_path / 'a.jsonl', LINES)
     (tmp_path / 'b.jsonl').write_text('old')
@@ -574,3 +559,22 @@ def test_every_real_config_names_its_splits(repository, converters):
     assert list(found(Config.fromfile(folder / 'refcoco.py'))) == ['train', 'val', 'testA', 'testB']
     for name in ('referit', 'flickr30k'):
         assert list(found(Config.fromfile(folder / f'{name}.py'))) == ['train', 'val', 'test']
+    # None of them has a train, or a val and a test set.
+    assert list(found(load_config('reir_shapes_argmax'))) == ['val', 'test']
+    assert list(found(load_config('fcos_shapes'))) == ['train']
+
+
+def test_data_sets_in_wrappers_are_converted(tmp_path, convert, refuse):
+    config = tmp_path / 'config.py'
+    source = write_lines(tmp_path / 'a.jsonl', LINES)
+    dataset = dict(type='GroundingJSONLDataset', ann_file=str(source))
+    convert(dataset['type'], tmp_path / 'plain.jsonl', '--cfg-options', f'ann_file={source}')
+    repeated = dict(type='RepeatDataset', times=2, dataset=dataset)
+    config.write_text(
+        f"default_scope = 'mmdet'\ntrain_dataloader = dict(dataset={repeated})\n"
+        'val_dataloader = None\n'
+    )
+    convert(config, tmp_path / 'wrapped.jsonl')
+    assert read_lines(tmp_path / 'wrapped.jsonl') == read_lines(tmp_path / 'plain.jsonl')
+    config.write_text('train_dataloader = None\n')
+    assert 'has no data set for train, val, test' in refuse(config, tmp_path / 'c.jsonl')

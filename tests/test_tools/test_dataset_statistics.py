@@ -115,6 +115,18 @@ def test_generated_scenes_are_not_drawn(tiny, call, monkeypatch):
     assert 'queries of type relation, %' in printed
 
 
+def test_videos_are_counted_by_their_id(call, tmp_path):
+    out = tmp_path / 'figures.json'
+    few = ('--cfg-options', 'train_dataloader.dataset.num_videos=3')
+    files = ('--json', out, '--picture', tmp_path / 'figures.png')
+    printed = call('vcma_shapes', '--split', 'train', *files, *few)
+    (figures,) = json.loads(out.read_text(encoding='utf-8')).values()
+    assert figures['videos'] == 3 and 'images' not in figures
+    assert figures['queries_per_video']['mean'] == figures['queries'] / 3
+    assert 'queries per video' in printed and 'image' not in printed
+    assert (tmp_path / 'figures.png').is_file()
+
+
 def test_real_expressions(samples, call, monkeypatch, tmp_path):
     monkeypatch.setenv('MMVG_SAMPLES', str(samples))
     monkeypatch.chdir(tmp_path)

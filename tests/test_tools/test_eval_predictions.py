@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+
+from mmvg.evaluation import VideoTubeMetric
+from mmvg.evaluation.metrics.grounding_metric import DUMP_FORMAT
 
 TOOL = 'analysis_tools/eval_predictions.py'
 BOUNDS = ('upper_bound', 'upper_bound_refined')
@@ -67,3 +71,21 @@ def test_phrases_are_rated_again_by_their_own_metric(dump, call_tool, fail_tool,
     call_tool(TOOL, path, '--out', out)
     figures = json.loads(out.read_text())
     assert 'test/recall@5' not in figures and figures.items() <= logged.items()
+
+
+def test_tubes_are_not_rated_again(fail_tool, tmp_path):
+    path = tmp_path / 'tubes.json'
+    metric = VideoTubeMetric(out_file=str(path))
+    tube = dict(span=(0, 2), bboxes=np.ones((4, 4), np.float32), score=0.5)
+    about = dict(video_id='v', dataset_name='', segment=(0, 4), frame_ids=np.arange(4))
+    asked = dict(queries=['q'], query_ids=[0], query_types=['declarative'])
+    metric.process({}, [dict(**about, **asked, tubes=[tube], pred_tubes=[tube])])
+    metric.evaluate(1)
+    message = 'tubes.json holds the tubes of a model of videos; only dumps about pictures'
+    assert message in fail_tool(TOOL, path)
+    analysis = ('analysis_tools/error_analysis.py', path, '--out-dir', tmp_path / 'out')
+    assert message in fail_tool(*analysis)
+    content = json.loads(path.read_text())
+    content['meta'] = dict(format=DUMP_FORMAT)
+    path.write_text(json.dumps(content))
+    assert 'not how they were rated; write it again' in fail_tool(TOOL, path)

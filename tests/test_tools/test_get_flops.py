@@ -127,3 +127,11 @@ def test_what_does_not_fit_is_refused(tiny, fail_tool):
     assert 'not divisible by 16' in fail_tool(tool, 'qrnet_shapes', '--shape', 56, 56)
     with_no_canvas = ('--cfg-options', 'test_dataloader.dataset.pipeline=[]')
     assert 'give --shape H W' in fail_tool(tool, tiny, *with_no_canvas)
+
+
+@pytest.mark.parametrize(
+    ('config', 'kind'), [('reir_shapes', 'ReIR'), ('vcma_shapes', 'VCMA'), ('fcos_shapes', 'FCOS')]
+)
+def test_other_models_are_refused(fail_tool, config, kind):
+    line = fail_tool('analysis_tools/get_flops.py', config, '--shape', 64, 64, '--query-len', 9)
+    assert f'is a config of {kind}; this tool counts TransVG' in line

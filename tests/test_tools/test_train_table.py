@@ -164,6 +164,21 @@ def test_what_fails_is_named(table, capsys):
     assert 'is not a table: it has no columns' in capsys.readouterr().err
 
 
+def test_a_config_that_a_kill_tore_is_none(tool, tmp_path, monkeypatch):
+    """Or the same command would take it for that of another run."""
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    path, cfg = tmp_path / 'plain/seed0.py', Config(dict(gain=1))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('os.fsync', kill)  # before all is on the disk
+        tool.write_config(cfg, path)
+    assert not path.exists()
+    assert tool.write_config(cfg, path) == tool.write_config(cfg, path) == path
+    assert Config.fromfile(path).gain == 1
+
+
 def test_the_first_row_is_always_made(tool):
     table = Config(dict(rows=dict(a={}, b={}, c={})))
     assert tool.choose_rows(table, ['c']) == ['a', 'c']

@@ -38,7 +38,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmvg.apis import GroundingInferencer, concise_errors, load_config
+from mmvg.apis import GroundingInferencer, concise_errors, load_config, split_datasets
 from mmvg.datasets import GroundingDataset
 
 Setting = tuple[str, Callable[[], object]]
@@ -169,9 +169,7 @@ def compare_distil(cfg: Config, args: argparse.Namespace) -> list[Setting]:
 def compare_loading(cfg: Config, args: argparse.Namespace) -> list[Setting]:
     """Both settings load the same queries, those of the first images."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    single = cfg.train_dataloader.dataset
-    while 'datasets' in single or 'dataset' in single:  # the first of those that a wrapper holds
-        single = single['datasets'][0] if 'datasets' in single else single['dataset']
+    _, single = split_datasets(cfg, ['train'])[0]
 
     def build(max_queries: int) -> GroundingDataset:
         options = dict(group_by_image=True, max_queries=max_queries)

@@ -9,11 +9,12 @@ import mmcv
 import numpy as np
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import concise_errors, dataset_class, load_config, split_datasets
+from mmvg.datasets import VideoGroundingDataset
 from mmvg.visualization import caption_of, draw_grounding
 
 
@@ -38,10 +39,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_kind(cfg: Config, split: str) -> None:
+    """Raise ValueError if data sets are of videos, before files are asked for that they need."""
+    for _, part in split_datasets(cfg, [split]):
+        if issubclass(dataset_class(part), VideoGroundingDataset):
+            raise ValueError(
+                f'{cfg.filename}: {part.type} is a data set of videos, and this tool draws pictures; '
+                'tools/infer.py --videos draws the answers of a model about videos'
+            )
+
+
 def draw_input(packed: dict) -> np.ndarray:
     """Picture of one network input; outside the white frame (content box) is padding."""
-    sample = packed['data_samples']
-    image = np.ascontiguousarray(packed['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
+    sample, image = packed['data_samples'], packed.get('inputs')
+    if image is None or len(image) != 3 or 'queries' not in sample:  # a feature map has more rows
+        raise ValueError(
+            'the pipeline gives no picture or no queries, and this tool draws both; with LoadRoIFeatures '
+            "load the pictures as well, and look at what detectors are fed with MMDetection's tool"
+        )
+    image = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
     boxes = None
     if 'bboxes' in sample.get('gt_instances', {}):
         boxes = sample.gt_instances.bboxes
@@ -76,10 +92,8 @@ def main() -> None:
     with concise_errors():  # to the end: a picture that cannot be read is the user's to mend
         cfg = load_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        loader = cfg.get(f'{args.split}_dataloader')
-        if loader is None:
-            raise ValueError(f'{args.config} has no {args.split}_dataloader')
-        dataset = DATASETS.build(loader.dataset)
+        check_kind(cfg, args.split)
+        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
         indices = range(len(dataset))
         if args.seed is not None:
             indices = random.Random(args.seed).sample(indices, len(indices))

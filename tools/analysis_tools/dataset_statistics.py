@@ -1,14 +1,13 @@
 """What is in the data sets of a config: queries, boxes, and what the config would cut off.
 
 Reads annotations only; of a picture at most the header, where the annotations lack its size. One
-column per data set; a query of a picture counts as often as it is annotated.
+column per data set; a query of a picture counts as often as it is annotated. Of videos, boxes are
+not looked at.
 """
 
 import argparse
-import functools
 import json
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,15 +16,11 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
-from PIL import Image
-from statistics_figure import GRID, draw_histograms, heat_map
+from statistics_collector import PLACES, Collector
+from statistics_figure import draw_histograms
 
-from mmvg.apis import concise_errors, load_config
-from mmvg.datasets.transforms.location_words import location_pattern
+from mmvg.apis import SPLITS, concise_errors, load_config, split_datasets
 from mmvg.text.tokenizer import build_tokenizer
-
-PLACES = ('left', 'right', 'top', 'bottom', 'middle')  # of TransVG's augmentation, spec 1.3
-_COCO_AREAS = (32**2, 96**2)  # px: small below the first, large from the second on
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,22 +28,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help="config file, or the name of one of mmvg's configs")
-    parser.add_argument(
-        '--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test']
-    )
+    parser.add_argument('--split', nargs='+', choices=SPLITS, default=list(SPLITS))
     parser.add_argument('--json', type=Path, help='also write all figures to this file')
     parser.add_argument('--picture', type=Path, help='also draw histograms, e.g. statistics.png')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
-
-
-def parts(dataset: Config) -> Iterator[Config]:
-    """The single data sets that a dataset config with wrappers is made of."""
-    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else None)
-    for part in inner if inner is not None else ():
-        yield from parts(part)
-    if inner is None:
-        yield dataset
 
 
 def find_tokenisation(pipeline: object) -> dict | None:
@@ -69,134 +53,6 @@ def records(cfg: Config) -> Iterator[dict]:
         yield BaseDataset.get_data_info(dataset, i)
 
 
-@functools.cache
-def header_size(path: str) -> tuple[int, int] | None:
-    """Width and height that the file says it has; None if there is no readable file."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
-
-
-class Collector:
-    """Counts over the records of one data set; ``summary`` turns them into figures."""
-
-    def __init__(self) -> None:
-        self.num_samples = 0
-        self.queries_of = Counter()  # picture -> queries
-        self.texts = Counter()  # query -> how often
-        self.types = Counter()
-        self.annotations = Counter()  # hash of (picture, query, box) -> how often
-        self.boxes_of = defaultdict(set)  # hash of (picture, query) -> hashes of its boxes
-        self.boxes, self.sizes = [], []  # px of the original picture; (width, height), NaN: unknown
-
-    def add(self, record: dict) -> None:
-        """Count the K queries of a record."""
-        picture, queries = record.get('img_path'), record['queries']
-        self.num_samples += 1
-        self.queries_of[picture] += len(queries)
-        self.texts.update(queries)
-        types = record.get('query_types') or [None] * len(queries)
-        self.types.update(kind or 'untyped' for kind in types)
-        bboxes = record.get('bboxes')
-        if bboxes is None:  # for prediction only
-            return
-        size = record.get('width'), record.get('height')
-        if not all(size):
-            size = header_size(picture) or (np.nan, np.nan)
-        for query, box in zip(queries, bboxes, strict=True):
-            self.boxes.append(tuple(box))
-            self.sizes.append(size)
-            self.annotations[hash((picture, query, tuple(box)))] += 1
-            self.boxes_of[hash((picture, query))].add(hash(tuple(box)))
-
-    def text_lengths(self, tokenise: dict | None) -> dict[str, np.ndarray]:
-        """Words, and word pieces where there is a tokeniser, of every query."""
-        counts = np.fromiter(self.texts.values(), dtype=np.int64)
-        lengths = dict(words=[len(text.split()) for text in self.texts])
-        if tokenise:
-            tokenizer = build_tokenizer(tokenise['tokenizer'])
-            lengths['pieces'] = [tokenizer.num_pieces(text) for text in self.texts]
-        return {name: np.repeat(values, counts) for name, values in lengths.items()}
-
-    def geometry(self) -> dict[str, np.ndarray]:
-        """Of every box area (px), aspect; and, where the size is known, share, centre, overhang."""
-        boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
-        sizes = np.array(self.sizes, dtype=np.float64).reshape(-1, 2)
-        spans = boxes[:, 2:] - boxes[:, :2]
-        known = ~np.isnan(sizes).any(1)
-        relative = boxes[known] / np.tile(sizes[known], 2)
-        beyond = (boxes[known, :2] < -1).any(1) | (boxes[known, 2:] > sizes[known] + 1).any(1)
-        return dict(
-            area=spans.prod(1),
-            aspect=spans[:, 0] / spans[:, 1],
-            share=(relative[:, 2:] - relative[:, :2]).prod(1),
-            centre=(relative[:, :2] + relative[:, 2:]) / 2,
-            beyond=beyond,
-        )
-
-    def summary(self, tokenise: dict | None) -> dict:
-        """All figures, JSON-serialisable; shares are in percent of the queries or boxes."""
-        num_queries = self.texts.total()
-        result = dict(
-            samples=self.num_samples,
-            images=len(self.queries_of),
-            queries=num_queries,
-            distinct_queries=len(self.texts),
-            queries_per_image=spread(list(self.queries_of.values())),
-        )
-        lengths = self.text_lengths(tokenise)
-        result['words'] = spread(lengths['words'])
-        result['longest_query'] = max(self.texts, key=lambda text: len(text.split()))
-        if 'pieces' in lengths:
-            limit = tokenise['max_query_len']
-            result['word_pieces'] = spread(lengths['pieces'])
-            result['max_query_len'] = limit
-            # [CLS] and [SEP] are within the limit
-            result['cut_percent'] = percent(lengths['pieces'] > limit - 2)
-        for key, match in (('place_percent', 'word'), ('place_substring_percent', 'substring')):
-            pattern = location_pattern(PLACES, match)
-            named = sum(n for text, n in self.texts.items() if pattern.search(text))
-            result[key] = 100 * named / num_queries
-        result['types_percent'] = {
-            kind: 100 * n / num_queries for kind, n in sorted(self.types.items())
-        }
-        result['repeated_annotations'] = self.annotations.total() - len(self.annotations)
-        result['ambiguous_queries'] = sum(len(boxes) > 1 for boxes in self.boxes_of.values())
-        if self.boxes:
-            result['boxes'] = self._box_summary()
-        return result
-
-    def _box_summary(self) -> dict:
-        boxes = self.geometry()
-        sides = np.digitize(boxes['area'], _COCO_AREAS)
-        result = {
-            f'{name}_percent': percent(sides == i)
-            for i, name in enumerate(('small', 'medium', 'large'))
-        }
-        result['aspect'] = spread(boxes['aspect'])
-        result['image_size_unknown'] = len(boxes['area']) - len(boxes['share'])
-        if len(boxes['share']):
-            result['area_percent'] = spread(100 * boxes['share'])
-            result['beyond_image'] = int(boxes['beyond'].sum())
-            heat = heat_map(boxes['centre'])
-            thirds = heat.reshape(3, GRID // 3, 3, GRID // 3).sum((1, 3))
-            result['centres_percent'] = (100 * thirds / heat.sum()).round(2).tolist()
-        return result
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and quantiles."""
-    quantiles = np.quantile(values, (0, 0.05, 0.5, 0.95, 1))
-    names = ('min', 'q05', 'median', 'q95', 'max')
-    return dict(mean=float(np.mean(values)), **dict(zip(names, quantiles.tolist(), strict=True)))
-
-
-def percent(mask: np.ndarray) -> float:
-    return 100 * float(mask.mean())
-
-
 def rows(figures: dict) -> Iterator[tuple[str, str]]:
     """Title and text of every line of a data set's column."""
 
@@ -206,9 +62,10 @@ def rows(figures: dict) -> Iterator[tuple[str, str]]:
             [f'{values["mean"]:.{max(digits, 1)}f}', *(f'{v:.{digits}f}' for v in numbers)]
         )
 
-    for name in ('samples', 'images', 'queries', 'distinct_queries'):
+    unit = 'video' if 'videos' in figures else 'image'
+    for name in ('samples', f'{unit}s', 'queries', 'distinct_queries'):
         yield name.replace('_', ' '), f'{figures[name]:,}'
-    yield 'queries per image *', four(figures['queries_per_image'], 0)
+    yield f'queries per {unit} *', four(figures[f'queries_per_{unit}'], 0)
     yield 'words per query *', four(figures['words'], 0)
     if 'word_pieces' in figures:
         yield 'word pieces per query *', four(figures['word_pieces'], 0)
@@ -219,8 +76,9 @@ def rows(figures: dict) -> Iterator[tuple[str, str]]:
     if set(figures['types_percent']) != {'untyped'}:
         for kind, share in figures['types_percent'].items():
             yield f'queries of type {kind}, %', f'{share:.1f}'
-    yield 'repeats of the same query and box', f'{figures["repeated_annotations"]:,}'
-    yield 'queries with several boxes in an image', f'{figures["ambiguous_queries"]:,}'
+    if unit == 'image':
+        yield 'repeats of the same query and box', f'{figures["repeated_annotations"]:,}'
+        yield 'queries with several boxes in an image', f'{figures["ambiguous_queries"]:,}'
     if 'boxes' in figures:
         yield from box_rows(figures['boxes'], four)
 
@@ -260,23 +118,19 @@ def table(columns: dict[str, dict]) -> str:
 def collect(cfg: Config, splits: Sequence[str]) -> dict[str, tuple[Collector, dict | None]]:
     """Counts and tokenisation of every data set of the config, each once."""
     collected, seen = {}, []
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for part in parts(loader.dataset) if loader else ():
-            content = {k: v for k, v in part.items() if k not in ('pipeline', 'test_mode')}
-            if content in seen:  # e.g. RefCOCO's val in the val and the test loader
-                continue
-            seen.append(content)
-            name = part.get('name') or split
-            same = sum(title.split(' #')[0] == name for title in collected)
-            title = f'{name} #{same + 1}' if same else name
-            print(f'reading {title} ...', file=sys.stderr)
-            collector = Collector()
-            for record in records(part):
-                collector.add(record)
-            collected[title] = collector, usable(find_tokenisation(part.get('pipeline')))
-    if not collected:
-        raise ValueError(f'{cfg.filename} has no data set for {", ".join(splits)}')
+    for split, part in split_datasets(cfg, splits):
+        content = {k: v for k, v in part.items() if k not in ('pipeline', 'test_mode')}
+        if content in seen:  # e.g. RefCOCO's val in the val and the test loader
+            continue
+        seen.append(content)
+        name = part.get('name') or split
+        same = sum(title.split(' #')[0] == name for title in collected)
+        title = f'{name} #{same + 1}' if same else name
+        print(f'reading {title} ...', file=sys.stderr)
+        collector = Collector()
+        for record in records(part):
+            collector.add(record)
+        collected[title] = collector, usable(find_tokenisation(part.get('pipeline')))
     return collected
 
 

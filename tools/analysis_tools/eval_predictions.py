@@ -11,7 +11,9 @@ from mmdet.registry import METRICS
 
 from mmvg.apis import concise_errors
 from mmvg.evaluation import GroundingMetric
-from mmvg.evaluation.metrics.grounding_metric import _DUMP_FORMAT
+from mmvg.evaluation.metrics.grounding_metric import DUMP_FORMAT
+
+_TUBES = 'mmvg-tube-'  # how the formats of VideoTubeMetric begin
 
 
 def read_dump(path: str) -> tuple[list, dict]:
@@ -23,18 +25,25 @@ def read_dump(path: str) -> tuple[list, dict]:
     try:
         dump = json.loads(Path(path).read_text(encoding='utf-8'))
         samples, meta = dump['samples'], dump['meta']
-        written = meta['format'], meta['protocol'], meta['iou_thrs']
+        written = str(meta['format'])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path} is not a dump of tools/test.py --out ({error!r}); write it again'
         ) from error
-    if written[0] != _DUMP_FORMAT:
+    if written.startswith(_TUBES):
         raise ValueError(
-            f'{path} has format {written[0]!r}, this version reads {_DUMP_FORMAT!r}; write it again '
+            f'{path} holds the tubes of a model of videos; only dumps about pictures are rated again: '
+            'run tools/test.py with other settings of test_evaluator (--cfg-options)'
+        )
+    if written != DUMP_FORMAT:
+        raise ValueError(
+            f'{path} has format {written!r}, this version reads {DUMP_FORMAT!r}; write it again '
             'with tools/test.py --out, or use the version of mmvg that wrote it'
         )
-    if not samples:
-        raise ValueError(f'{path} holds no sample; write it again with tools/test.py --out')
+    if not samples or not {'protocol', 'iou_thrs'} <= meta.keys():
+        raise ValueError(
+            f'{path} holds no sample, or not how they were rated; write it again with tools/test.py --out'
+        )
     return samples, meta
 
 

@@ -17,23 +17,24 @@ DATASET-CONFIG.
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from mmdet.registry import DATASETS
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dataset import BaseDataset
+from extraction import (
+    Pictures,
+    add_key_option,
+    add_options,
+    fill,
+    summary,
+    warn_of_random_weights,
+)
+from mmdet.structures import DetDataSample
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar
-from torch.utils.data import DataLoader, Dataset
 
 from mmvg.apis import BoxDetector, concise_errors, load_config
 from mmvg.datasets.bottom_up_files import read_bottom_up
 from mmvg.datasets.proposal_writer import ProposalWriter
-
-_RECORD_KEYS = ('img', 'img_path', 'img_id', 'height', 'width', 'source')
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +49,6 @@ def parse_args() -> argparse.Namespace:
     add('--bottom-up', nargs='+', metavar='FILE', help='convert .tsv, .npz or .pkl files instead')
     add('--features', choices=['float16', 'float32'], help='keep those of --bottom-up files')
     add('--classes', help='text file with the name of a class per line, if the weights lack them')
-    add('--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
     add('--max-boxes', type=int, default=50, help='per picture (default: %(default)s)')
     add(
         '--score-thr',
@@ -62,63 +62,13 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='let NMS keep a box once, with its best label, as bottom-up attention does',
     )
-    add(
-        '--key',
-        choices=['name', 'id'],
-        default='name',
-        help='what a picture goes by: its file name (default), or img_id where names repeat',
-    )
-    add('--batch-size', type=int, default=4, help='default: %(default)s')
-    add('--num-workers', type=int, default=2, help='default: %(default)s')
-    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add_key_option(parser)
+    add_options(parser, batch_size=4)
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the data set')
     args = parser.parse_args()
     if bool(args.bottom_up) == bool(args.dataset):
         parser.error('give either CONFIG CHECKPOINT DATASET-CONFIG or --bottom-up FILE')
     return args
-
-
-class Pictures(Dataset):
-    """The pictures of a data set config, each once, as a detector takes them."""
-
-    def __init__(self, cfg: Config, splits: list[str], key: str) -> None:
-        self.pipeline = None
-        self._places: dict[str, tuple[BaseDataset, int]] = {}  # key -> first record of the picture
-        paths: dict[str, str] = {}
-        loaders = [cfg.get(f'{split}_dataloader') for split in splits]
-        for part in (p for loader in loaders if loader for p in parts(loader.dataset)):
-            dataset = DATASETS.build({**part, 'pipeline': []})
-            for i in range(len(dataset)):
-                # Not the data set's own: that of generated scenes draws the picture.
-                record = BaseDataset.get_data_info(dataset, i)
-                path = record.get('img_path') or str(record['img_id'])
-                name = Path(path).name if key == 'name' else str(record['img_id'])
-                if paths.setdefault(name, path) != path:
-                    raise ValueError(
-                        f'{paths[name]} and {path} are both called {name!r}; tell them apart with '
-                        f'--key {"id" if key == "name" else "name"}, or make two files'
-                    )
-                self._places.setdefault(name, (dataset, i))
-        if not self._places:
-            raise ValueError(f'{cfg.filename} has no data set for {", ".join(splits)}')
-        self.keys = list(self._places)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: int) -> dict:
-        dataset, i = self._places[self.keys[index]]
-        record = dataset.get_data_info(i)
-        return self.pipeline({k: record[k] for k in _RECORD_KEYS if k in record})
-
-
-def parts(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The single data sets that a dataset config with wrappers is made of."""
-    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
-    for part in inner:
-        yield from parts(part)
-    if not inner:
-        yield dataset
 
 
 def detect(args: argparse.Namespace) -> None:
@@ -146,30 +96,13 @@ def detect(args: argparse.Namespace) -> None:
         classes=detector.classes,
     )
     with ProposalWriter(args.out, meta) as writer:
-        total = len(pictures)
-        pictures.keys = [key for key in pictures.keys if key not in writer.done]
-        print(f'{total} pictures, {total - len(pictures)} of them are in {args.out} already')
-        loader = DataLoader(
-            pictures, args.batch_size, num_workers=args.num_workers, collate_fn=list
-        )
-        keys, bar = iter(pictures.keys), ProgressBar(len(pictures))
-        for batch in loader:
-            for sample in detector.predict(batch):
-                found = sample.pred_instances.numpy()
-                add(writer, next(keys), found, sample.ori_shape[:2], args.max_boxes)
-                bar.update()
-            writer.commit()  # a picture may take long
-    report(writer, args.out)
 
+        def write(key: str, sample: DetDataSample) -> None:
+            found = sample.pred_instances.numpy()
+            add(writer, key, found, sample.ori_shape[:2], args.max_boxes)
 
-def warn_of_random_weights(checkpoint: str) -> None:
-    """Say what 'none' means."""
-    if checkpoint == 'none':
-        print(
-            'WARNING: the detector has RANDOM WEIGHTS, so its boxes and labels mean nothing. This '
-            'is for trying things out only; give a checkpoint for real ones.',
-            file=sys.stderr,
-        )
+        fill(writer, pictures, args, detector.predict, write)
+    print(summary(args.out, 'pictures', writer.counts()))
 
 
 def class_names(args: argparse.Namespace) -> list[str] | None:
@@ -216,16 +149,7 @@ def convert(args: argparse.Namespace) -> None:
             'its category similarity; without scores, the first boxes of the file were kept',
             file=sys.stderr,
         )
-    report(writer, args.out)
-
-
-def report(writer: ProposalWriter, out: str) -> None:
-    """Say what is in the file."""
-    counts = writer.counts()
-    print(
-        f'\n{out}: {len(counts)} pictures with {sum(counts)} boxes, '
-        f'{min(counts, default=0)} to {max(counts, default=0)} each; {counts.count(0)} have none'
-    )
+    print(summary(args.out, 'pictures', writer.counts()))
 
 
 def main() -> None:

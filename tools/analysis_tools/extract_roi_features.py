@@ -39,23 +39,21 @@ settings and weights; with a proposal_file, or proposals in the record, boxes ar
 
 import argparse
 import sys
+from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import torch
-from extract_proposals import Pictures, parts, report
+from extraction import Pictures, add_key_option, add_options, fill, size_on_disk, summary
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from mmvg.apis import concise_errors, load_config, read_checkpoint
+from mmvg.apis import concise_errors, load_config, read_checkpoint, split_datasets
 from mmvg.datasets.proposal_file import ProposalFile, Proposals
 from mmvg.datasets.roi_feature_file import RoIFeatures, RoIFeatureWriter
 from mmvg.models.detectors import ReIR
@@ -75,19 +73,11 @@ def parse_args() -> argparse.Namespace:
     add('config', help="config of live training: a file, or the name of one of mmvg's")
     add('--out', required=True, help='the RoI feature file (a folder)')
     add('--checkpoint', help="weights of backbone and shared head, in place of the config's")
-    add('--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
     types = ['float16', 'float32']
     add('--features', choices=types, default='float32', help='default: %(default)s')
     add('--maps', choices=['none', *types], default='none', help='default: %(default)s')
-    add(
-        '--key',
-        choices=['name', 'id'],
-        default='name',
-        help='what a picture goes by: its file name (default), or img_id where names repeat',
-    )
-    add('--batch-size', type=int, default=8, help='default: %(default)s')
-    add('--num-workers', type=int, default=2, help='default: %(default)s')
-    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add_key_option(parser)
+    add_options(parser, batch_size=8)
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -126,15 +116,13 @@ def build_model(cfg: Config, checkpoint: str | None) -> ReIR:
 def picture_steps(cfg: Config, splits: list[str]) -> list[dict]:
     """The pipeline of the data sets without what concerns text."""
     found = []
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for part in parts(loader.dataset) if loader else ():
-            steps = [dict(step) for step in part.pipeline if step['type'] not in _TEXT_STEPS]
-            # Every picture gets features or an error: none may be left out.
-            if steps and steps[0]['type'] == 'LoadGroundingImage':
-                steps[0]['ignore_empty'] = False
-            found.append((split, steps))
-    types = [step['type'] for step in found[0][1]] if found else []
+    for split, part in split_datasets(cfg, splits):
+        steps = [dict(step) for step in part.pipeline if step['type'] not in _TEXT_STEPS]
+        # Every picture gets features or an error: none may be left out.
+        if steps and steps[0]['type'] == 'LoadGroundingImage':
+            steps[0]['ignore_empty'] = False
+        found.append((split, steps))
+    types = [step['type'] for step in found[0][1]]
     if 'LoadBoxProposals' not in types or types[-1] != 'PackGroundingInputs':
         raise ValueError(
             f'{cfg.filename}: the pipeline must have LoadBoxProposals and end with '
@@ -174,8 +162,7 @@ class PicturesWithProposals(Pictures):
         self.pack = TRANSFORMS.build(steps[-1])
 
     def __getitem__(self, index: int) -> dict:
-        dataset, i = self._places[self.keys[index]]
-        results = self.pipeline(dataset.get_data_info(i))
+        results = self.pipeline(self.record(index))
         found = results['proposals']
         boxes = Proposals(found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy())
         # Packing leaves out boxes that the network's input does not show.
@@ -236,21 +223,10 @@ def extract(args: argparse.Namespace) -> None:
     model = build_model(cfg, args.checkpoint).to(args.device)
     pictures = PicturesWithProposals(cfg, args, steps)
     with RoIFeatureWriter(args.out, describe(model, steps, args)) as writer:
-        total = len(pictures)
-        pictures.keys = [key for key in pictures.keys if key not in writer.done]
-        print(f'{total} pictures, {total - len(pictures)} of them are in {args.out} already')
-        loader = DataLoader(
-            pictures, args.batch_size, num_workers=args.num_workers, collate_fn=pseudo_collate
-        )
-        keys, bar = iter(pictures.keys), ProgressBar(len(pictures))
-        for batch in loader:
-            for found in compute(model, batch, args):
-                writer.add_features(next(keys), found)
-                bar.update()
-            writer.commit()  # a picture may take long
-    report(writer, args.out)
-    size = sum(path.stat().st_size for path in Path(args.out).iterdir())
-    print(f'{size / 2**20:.1f} MiB on disk')
+        compute_batch = partial(compute, model, args=args)
+        fill(writer, pictures, args, compute_batch, writer.add_features, pseudo_collate)
+    print(summary(args.out, 'pictures', writer.counts()))
+    print(size_on_disk(args.out))
 
 
 def main() -> None:

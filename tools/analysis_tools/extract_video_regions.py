@@ -21,12 +21,10 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from extract_proposals import parts, warn_of_random_weights
+from extraction import add_options, size_on_disk, summary, warn_of_random_weights
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config, ConfigDict, DictAction
@@ -35,7 +33,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import concise_errors, dataset_class, load_config, split_datasets
 from mmvg.apis.region_source import REGION_SETTINGS, build_region_extractor
 from mmvg.datasets import VideoGroundingDataset
 from mmvg.datasets.video_regions import VideoRegionWriter, frame_key
@@ -54,7 +52,6 @@ def parse_args() -> argparse.Namespace:
     add('checkpoint', help="its weights; 'none' for random ones, to try things out")
     add('dataset', metavar='dataset-config', help='config whose videos are seen')
     add('--out', required=True, help='the region file (a folder)')
-    add('--split', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
     types = ['float16', 'float32']
     add('--features', choices=types, default='float16', help='default: %(default)s')
     chosen = parser.add_argument_group(
@@ -81,9 +78,7 @@ def parse_args() -> argparse.Namespace:
     add_choice(
         '--roi-size', type=int, help='side of the RoIAlign grid of a detector of one stage (7)'
     )
-    add('--batch-size', type=int, default=8, help='frames (default: %(default)s)')
-    add('--num-workers', type=int, default=2, help='default: %(default)s')
-    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add_options(parser, batch_size=8)  # of frames
     add('--skip-broken', action='store_true', help='leave out videos that cannot be decoded')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the data set')
     return parser.parse_args()
@@ -150,9 +145,8 @@ def read(video: Video) -> Iterator[tuple[int, np.ndarray]]:
 def find_videos(cfg: Config, splits: list[str]) -> dict[str, Video]:
     """All videos of a config by id, with the frames that its pipelines sample."""
     videos: dict[str, Video] = {}
-    loaders = [cfg.get(f'{split}_dataloader') for split in splits]
-    for part in (p for loader in loaders if loader for p in parts(loader.dataset)):
-        if not issubclass(DATASETS.get(part.type), VideoGroundingDataset):
+    for _, part in split_datasets(cfg, splits):
+        if not issubclass(dataset_class(part), VideoGroundingDataset):
             raise ValueError(f'{cfg.filename}: {part.type} is no data set of videos')
         dataset = DATASETS.build({**part, 'pipeline': [], 'with_truth': False})
         sample, load = None, TRANSFORMS.build(_loading_step(part))
@@ -168,8 +162,6 @@ def find_videos(cfg: Config, splits: list[str]) -> dict[str, Video]:
                     'into two files, with --split or two configs'
                 )
             video.frames.update(sample(record)['frame_ids'].tolist())
-    if not videos:
-        raise ValueError(f'{cfg.filename} has no data set for {", ".join(splits)}')
     return videos
 
 
@@ -249,12 +241,8 @@ def excuse(frame: Frame, skip_broken: bool) -> str:
 
 def report(writer: VideoRegionWriter, out: str, broken: dict[str, str]) -> None:
     """Say what is in the file, and what is not."""
-    counts = [count - 1 for count in writer.counts()]
-    size = sum(path.stat().st_size for path in Path(out).iterdir()) / 2**20
-    print(
-        f'\n{out}: {len(counts)} frames with {sum(counts)} boxes, {min(counts, default=0)} to '
-        f'{max(counts, default=0)} each; {counts.count(0)} have none; {size:.1f} MiB on disk'
-    )
+    counts = [count - 1 for count in writer.counts()]  # less the whole frame
+    print(f'{summary(out, "frames", counts)}; {size_on_disk(out)}')
     if broken:
         print(
             f'WARNING: left out {len(broken)} videos that cannot be decoded, in whole or in part; '

@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import concise_errors, load_config, split_datasets
+from mmvg.models.detectors import TransVG
 
 PARTS = dict(
     backbone='image',
@@ -56,15 +57,24 @@ def parse_args() -> argparse.Namespace:
 
 def canvas(cfg: Config) -> tuple[int, int]:
     """Height and width of what the test pipeline gives to the network."""
-    dataset = cfg.test_dataloader.dataset
-    while 'pipeline' not in dataset:  # the first of those that a wrapper holds
-        dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
+    _, dataset = split_datasets(cfg, ['test'])[0]
     sizes = [s.get('size', 640) for s in dataset.pipeline if s['type'] == 'PlaceOnCanvas']
     if not sizes:
         raise ValueError(
             'the test pipeline has no PlaceOnCanvas to tell the size; give --shape H W'
         )
     return (sizes[0], sizes[0]) if isinstance(sizes[0], int) else tuple(sizes[0])
+
+
+def check_model(cfg: Config) -> None:
+    """Raise ValueError unless the model takes pictures and tokens of queries."""
+    if not issubclass(MODELS.get(cfg.model.type) or object, TransVG):
+        raise ValueError(
+            f'{cfg.filename} is a config of {cfg.model.type}; this tool counts TransVG, QRNet and '
+            'models derived from them. Time ReIR with tools/analysis_tools/benchmark.py --compare '
+            'reir-batch and VCMA with tools/analysis_tools/benchmark_vcma.py; detectors are counted by '
+            "MMDetection's tool"
+        )
 
 
 def count_parameters(model: nn.Module) -> Counter:
@@ -128,6 +138,7 @@ def main() -> None:
     with concise_errors():
         cfg = load_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        check_model(cfg)
         shape = tuple(args.shape or canvas(cfg))
         query_len = args.query_len or cfg.model.bbox_head.max_query_len
         model = MODELS.build(cfg.model).eval()

@@ -9,10 +9,10 @@ Files of one label are the seeds of one line, of which mean and spread are drawn
 
     python tools/analysis_tools/plot_results.py iou a0.json a1.json b0.json --labels a a b --out iou.png
 
-Both answers of VCMA per round of EM, as --rounds says after 600 iterations of warm-up:
+Both answers of VCMA per round of EM, as --rounds says after 360 iterations of warm-up:
 
     python tools/analysis_tools/plot_results.py epochs work_dirs/vcma_shapes/results.json --only full \\
-        --key val/p/declarative/m_vIoU val/q/declarative/m_vIoU --rounds 600 100 --out rounds.png
+        --key val/p/declarative/m_vIoU val/q/declarative/m_vIoU --rounds 360 120 --out rounds.png
 """
 
 import argparse

@@ -7,7 +7,7 @@ GRID = 24  # cells per side of the map of box centres; a multiple of 3
 _PANELS = (  # key, edges of the bins, scale, label
     ('words', np.arange(0.5, 31), None, 'words per query'),
     ('pieces', np.arange(0.5, 41), None, 'word pieces per query (dotted: the most that are kept)'),
-    ('images', np.arange(0.5, 31), None, 'queries per image'),
+    ('images', np.arange(0.5, 31), None, 'queries per image or video'),
     ('share', np.linspace(0, 1, 41), np.sqrt, 'square root of the share of the image in a box'),
     ('aspect', np.linspace(-3, 3, 41), np.log2, 'log2 of width : height of a box'),
 )

@@ -35,6 +35,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import find_latest_checkpoint
 
 from mmvg.apis import concise_errors, load_config, start_from
+from mmvg.datasets.atomic_output import atomic_output
 
 TOOLS = Path(__file__).parents[1]
 
@@ -111,12 +112,12 @@ def choose_rows(table: Config, wanted: list[str] | None) -> list[str]:
 
 def write_config(cfg: Config, path: Path) -> Path:
     """Write the config of a run; raise ValueError if there is another one of this name."""
-    if path.exists() and path.read_text() != cfg.pretty_text:
+    if path.exists() and path.read_text(encoding='utf-8') != cfg.pretty_text:
         raise ValueError(
             f'{path} is of a run with other settings; delete it or choose another --out'
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(cfg.pretty_text)
+    with atomic_output(path) as f:
+        f.write(cfg.pretty_text)
     return path
 
 

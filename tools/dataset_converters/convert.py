@@ -3,7 +3,7 @@
     # every split of a data set, from its official files
     python tools/dataset_converters/convert.py configs/_base_/datasets/refcoco.py 'refcoco_{split}.jsonl'
     # one split; data set by name and arguments
-    python tools/dataset_converters/convert.py ReferItGameDataset referit_val.jsonl --options \\
+    python tools/dataset_converters/convert.py ReferItGameDataset referit_val.jsonl --cfg-options \\
         layout=transvg data_root=data/referit ann_file=referit_val.pth
     # to and from mmdet's ODVG grounding records, MDETR's files, TransVG's index files
     python tools/dataset_converters/convert.py refcoco_val.jsonl refcoco_val_vg.jsonl --to odvg
@@ -72,10 +72,10 @@ def dataset_parts(args: argparse.Namespace) -> dict[str, dict]:
     init_default_scope('mmdet')
     if args.source in DATASETS.module_dict:
         cfg = Config({'type': args.source})
-        cfg.merge_from_dict(args.options or {})  # dotted keys, as for a config
+        cfg.merge_from_dict(args.cfg_options or {})  # dotted keys, as for a config
         cfg = cfg.to_dict()
         return {str(cfg.get('split') or cfg.get('name') or 'all'): cfg}
-    found = dataset_configs(load_config(args.source, args.options))
+    found = dataset_configs(load_config(args.source, args.cfg_options))
     unknown = sorted(set(args.split or []) - found.keys())
     if unknown:
         raise ValueError(f'{args.source} has no split {", ".join(unknown)}, but {", ".join(found)}')
@@ -151,7 +151,14 @@ def main() -> None:
     of_source = parser.add_argument_group('source')
     add = of_source.add_argument
     add('--split', nargs='+', help='of a config: the splits or names of its data sets')
-    add('--options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of config or class')
+    add(
+        '--cfg-options',
+        '--options',  # its former name
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='of config or class',
+    )
     add(
         '--as-configured',
         action='store_true',

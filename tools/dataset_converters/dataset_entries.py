@@ -9,17 +9,15 @@ from grounding_entries import Entry, character_spans, plain_number
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
+from mmvg.apis import dataset_class, split_datasets
 from mmvg.datasets import GroundingDataset
 
 
 def dataset_configs(cfg: Config) -> dict[str, dict]:
     """The data sets of a config by split or name, each once."""
     found = {}
-    for part in ('train', 'val', 'test'):
-        dataset = cfg.get(f'{part}_dataloader', {}).get('dataset', {})
-        for one in dataset.get('datasets', [dataset]):
-            if 'type' in one:
-                found.setdefault(str(one.get('split') or one.get('name') or part), dict(one))
+    for part, one in split_datasets(cfg):
+        found.setdefault(str(one.get('split') or one.get('name') or part), dict(one))
     return found
 
 
@@ -33,8 +31,8 @@ def build(cfg: dict, as_configured: bool = False, skip_invalid: bool = False) ->
         skip_invalid (bool): Leave bad records out instead of raising.
     """
     cfg = {**cfg, 'pipeline': [], 'group_by_image': False}
-    kind = DATASETS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
-    if kind is None or not issubclass(kind, GroundingDataset):
+    kind = dataset_class(cfg)
+    if not issubclass(kind, GroundingDataset):
         raise ValueError(f"{cfg['type']} is not one of mmvg's grounding data sets")
     if not as_configured:
         known = _arguments(kind)
@@ -55,7 +53,7 @@ def _arguments(kind: type) -> set[str]:
 
 def read_dataset(dataset: GroundingDataset) -> Iterator[Entry]:
     """An entry per record, in the order of the data set."""
-    folder = dataset.data_prefix.get('img', dataset.data_root or '')
+    folder = dataset.image_dir
     for index in range(len(dataset)):
         yield _entry(dataset.get_data_info(index), folder)
 

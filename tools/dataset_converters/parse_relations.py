@@ -21,11 +21,12 @@ from pathlib import Path
 from dataset_entries import build, dataset_configs
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from streaming import atomic_output, tracked
+from streaming import tracked
 
 import mmvg  # noqa: F401  (registers the data sets)
 from mmvg.apis import concise_errors, load_config
 from mmvg.datasets import GroundingDataset
+from mmvg.datasets.atomic_output import atomic_output
 from mmvg.text.relation_categories import COMPONENTS, RelationCategories, relation_line
 from mmvg.text.scene_graph_parser import build_relation_parser
 

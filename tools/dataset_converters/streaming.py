@@ -1,40 +1,14 @@
-"""Files that appear whole or not at all, and progress of long loops."""
+"""Progress and interruption of long loops."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-
-@contextmanager
-def atomic_output(path: str | Path, mode: str = 'w') -> Iterator[IO]:
-    """Open a file that gets its name only when it is complete.
-
-    Until then it is ``.NAME.PID.part`` in the same folder, which an error, Ctrl-C or SIGTERM
-    removes. A killed process (SIGKILL, power) can leave that file, but never half of ``path``, and
-    an older ``path`` stays until it is replaced.
-
-    Args:
-        path (str | Path): The file to write; its folder is made.
-        mode (str): ``'w'`` for UTF-8 text or ``'wb'``.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(part, mode, encoding=None if 'b' in mode else 'utf-8') as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 from grounding_entries import Entry, corners, extent, plain_number
-from streaming import atomic_output
 
+from mmvg.datasets.atomic_output import atomic_output
 from mmvg.datasets.safe_pickle import load_torch_index
 
 

@@ -27,10 +27,11 @@ from dataset_checks import (
 from findings import Report
 from known_datasets import DATASETS_OF_THE_PAPERS, KnownDataset, find, split_config
 from mmengine.registry import init_default_scope
-from streaming import atomic_output, stops_cleanly
+from streaming import stops_cleanly
 
 import mmvg  # noqa: F401  (registers the data sets)
 from mmvg.apis import concise_errors
+from mmvg.datasets.atomic_output import atomic_output
 
 
 def verify(

@@ -16,6 +16,7 @@ from mmengine.config import DictAction
 
 import mmvg  # noqa: F401  (registers the data sets)
 from mmvg.apis import concise_errors, load_config
+from mmvg.datasets.atomic_output import atomic_output
 from mmvg.text import PredicateVocabulary, QueryParser
 
 
@@ -37,10 +38,8 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = PredicateVocabulary.build(queries, args.size, args.min_count)
     if len(vocabulary) == 1:
         raise ValueError(f'{args.source}: no predicate in {len(queries)} sentences')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_name(f'.{args.out.name}.part')
-    part.write_text(vocabulary.dumps(), encoding='utf-8')
-    part.replace(args.out)
+    with atomic_output(args.out) as f:
+        f.write(vocabulary.dumps())
     total = sum(vocabulary.counts)
     print(f'{args.out}: {len(vocabulary) - 1} predicates of {len(queries)} sentences')
     print(f'{vocabulary.counts[0]} of {total} relations are <unk>')

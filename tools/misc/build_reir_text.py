@@ -28,17 +28,11 @@ from torch import Tensor
 from word_vectors import Vectors, load_vectors
 
 import mmvg  # noqa: F401  (registers the data sets)
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import SPLITS, concise_errors, load_config, split_datasets
+from mmvg.datasets.atomic_output import atomic_output
 from mmvg.datasets.proposal_file import ProposalFile
 from mmvg.text.vocabulary import Vocabulary, tokenize
 from mmvg.text.word_table import WordTable, category_name, compose
-
-
-def dataset_configs(cfg: Config, part: str) -> list[dict]:
-    """The data sets of train, val or test."""
-    loader = cfg.get(f'{part}_dataloader') or {}
-    dataset = loader.get('dataset') or {}
-    return [dict(one) for one in dataset.get('datasets', [dataset]) if 'type' in one]
 
 
 def read_texts(cfg: dict) -> Iterator[tuple[list[str], list[str]]]:
@@ -58,19 +52,17 @@ def read_texts(cfg: dict) -> Iterator[tuple[list[str], list[str]]]:
 def read_all(cfg: Config) -> dict[str, tuple[list[str], list[str]]]:
     """Captions and phrases of each part of a config."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    texts, seen = {}, []
-    for part in ('train', 'val', 'test'):
-        captions, phrases = texts.setdefault(part, ([], []))
-        for dataset in dataset_configs(cfg, part):
-            files = [dataset.get(k) for k in ('type', 'ann_file', 'split', 'data_root')]
-            if files in seen:
-                continue  # a test set that has been read for validation
-            seen.append(files)
-            for record_captions, record_phrases in read_texts(dataset):
-                captions += record_captions
-                phrases += record_phrases
-    if not texts['train'][0]:
-        raise ValueError('the config has no training set; vocabularies are made from it')
+    split_datasets(cfg, ['train'])  # raises without one, of which vocabularies are made
+    texts, seen = {split: ([], []) for split in SPLITS}, []
+    for split, dataset in split_datasets(cfg):
+        files = [dataset.get(k) for k in ('type', 'ann_file', 'split', 'data_root')]
+        if files in seen:
+            continue  # a test set that has been read for validation
+        seen.append(files)
+        captions, phrases = texts[split]
+        for record_captions, record_phrases in read_texts(dataset):
+            captions += record_captions
+            phrases += record_phrases
     return texts
 
 
@@ -133,28 +125,25 @@ def build_table(args: argparse.Namespace, phrases: list[str]) -> WordTable:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file that has its name only when it is complete."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    part.replace(path)
+    """Write a file and say so."""
+    with atomic_output(path, 'wb') as f:
+        f.write(content.encode() if isinstance(content, str) else content)
     print(f'{path} written')
 
 
 def run(args: argparse.Namespace) -> None:
     """Make all files."""
     texts = read_all(load_config(args.config, args.cfg_options))
-    every = ('train', 'val', 'test')
-    chosen = [texts[part] for part in (every if args.scope == 'all' else ('train',))]
+    chosen = [texts[part] for part in (SPLITS if args.scope == 'all' else ('train',))]
     # Of all splits, no word is unknown, and the release has no such entry.
     unknown = args.scope == 'train'
-    args.out.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(('caption', 'phrase')):
         counted = (text for part in chosen for text in part[i])
         vocabulary = Vocabulary.build(counted, args.min_count, unknown or args.min_count > 1)
         write(args.out / f'{name}_vocab.json', vocabulary.dumps())
         print(f'{name}s: {len(vocabulary)} ids, 0 included')
     if args.categories is not None:
-        table = build_table(args, [phrase for part in every for phrase in texts[part][1]])
+        table = build_table(args, [phrase for part in SPLITS for phrase in texts[part][1]])
         write(args.out / 'word_table.safetensors', table.dumps())
         write(args.out / 'table_words.json', json.dumps(table.word_list, indent=0) + '\n')
 

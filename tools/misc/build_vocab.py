@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmdet.registry import DATASETS
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from tokenizers import BertWordPieceTokenizer
 
-from mmvg.apis import concise_errors, load_config
+from mmvg.apis import concise_errors, load_config, split_datasets
+from mmvg.datasets.atomic_output import atomic_output
 
 
-def training_queries(cfg) -> Iterator[str]:
+def training_queries(cfg: Config) -> Iterator[str]:
     """Every query of the training set, without opening a picture."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    dataset_cfg = cfg.train_dataloader.dataset
-    parts = dataset_cfg.datasets if dataset_cfg.type == 'ConcatDataset' else [dataset_cfg]
-    for part in parts:
+    for _, part in split_datasets(cfg, ['train']):
         dataset = DATASETS.build({**part, 'pipeline': []})
         for i in range(len(dataset)):
             yield from dataset.get_data_info(i)['queries']
@@ -42,9 +41,9 @@ def main() -> None:
         tokenizer.train_from_iterator(
             training_queries(cfg), vocab_size=args.size, min_frequency=1, show_progress=False
         )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     vocab = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    args.out.write_text(''.join(f'{token}\n' for token, _ in vocab), encoding='utf-8')
+    with atomic_output(args.out) as f:
+        f.writelines(f'{token}\n' for token, _ in vocab)
     print(f'{args.out}: {len(vocab)} entries')
 
 
