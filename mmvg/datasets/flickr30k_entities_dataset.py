@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
+from .boxes import around
 from .entities_files import EntityBoxes, MarkedPhrase, parse_sentence, read_annotation
 from .transvg_index import TransVGIndexDataset
 
@@ -211,14 +212,9 @@ class Flickr30kEntitiesDataset(TransVGIndexDataset):
         ]
         queries = dict(
             queries=[self.parse_query(phrase.text) for phrase in phrases],
-            bboxes=[_union(boxes) for boxes in answers],
+            bboxes=[around(boxes) for boxes in answers],
             query_ids=[phrase.chain for phrase in phrases],
             query_types=[phrase.types[0] for phrase in phrases],
             query_spans=[(phrase.start, phrase.end) for phrase in phrases],
         )
         return {**queries, 'all_bboxes': answers} if self.multi_box == 'any' else queries
-
-
-def _union(boxes: list[list[float]]) -> list[float]:
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return [min(x1), min(y1), max(x2), max(y2)]

@@ -1,4 +1,3 @@
-import math
 import os.path as osp
 import pickle
 import random
@@ -12,6 +11,8 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from PIL import Image
+
+from .record_checks import record_problem
 
 
 @contextmanager
@@ -64,6 +65,10 @@ class GroundingDataset(BaseDataset):
             split.
         invalid (str): ``'error'`` raises on a bad record, ``'skip'`` leaves it out and logs how
             many.
+        **kwargs: As of mmengine's ``BaseDataset``, but for ``filter_cfg``.
+
+    Raises:
+        ValueError: If an option has no meaning here, or a record is bad.
     """
 
     METAINFO = dict(classes=('object',))
@@ -79,6 +84,13 @@ class GroundingDataset(BaseDataset):
     ) -> None:
         if invalid not in ('error', 'skip'):
             raise ValueError(f"invalid must be 'error' or 'skip', got {invalid!r}")
+        if max_queries is not None and max_queries < 1:
+            raise ValueError(f'max_queries must be 1 or more, or None, got {max_queries}')
+        if kwargs.get('filter_cfg'):
+            raise ValueError(
+                f'{type(self).__name__} has no use for filter_cfg: samples without a query or a '
+                "good box are left out by invalid='skip'; remove filter_cfg from the dataset config"
+            )
         self.name = name
         self.group_by_image = group_by_image
         self.max_queries = max_queries
@@ -169,31 +181,14 @@ class GroundingDataset(BaseDataset):
         width, height = self._sizes[path]
         return {**record, 'width': width, 'height': height}
 
-    @staticmethod
-    def check_record(record: dict) -> str | None:
+    @property
+    def image_dir(self) -> str:
+        """Folder of the pictures: ``data_prefix['img']``."""
+        return self.data_prefix.get('img', self.data_root or '')
+
+    def check_record(self, record: dict) -> str | None:
         """What is wrong with a record, as ``'kind: detail'``; None for a good one."""
-        if 'problem' in record:
-            return record['problem']
-        if not record['queries']:
-            return 'no query: a sample needs at least one'
-        for i, query in enumerate(record['queries']):
-            if not isinstance(query, str) or not query.strip():
-                return f'empty query: query {i} is {query!r}'
-        bboxes, answers = record.get('bboxes'), record.get('all_bboxes')
-        if bboxes is None:
-            return None
-        for boxes in (bboxes,) if answers is None else (bboxes, answers):
-            if len(boxes) != len(record['queries']):
-                return f'box count: {len(record["queries"])} queries but {len(boxes)} boxes'
-        size = record.get('width'), record.get('height')
-        for i, box in enumerate(bboxes):
-            if answers is not None and not answers[i]:
-                return f'no answer: query {i} has no box in all_bboxes'
-            for answer in (box, *(answers[i] if answers else ())):
-                problem = _box_problem(answer, i, *size)
-                if problem:
-                    return problem
-        return None
+        return record_problem(record)
 
     def _group(self, records: Iterable[dict]) -> Iterator[dict]:
         """Merge the records of each image, in the order of first appearance."""
@@ -225,15 +220,3 @@ class GroundingDataset(BaseDataset):
         info = super().get_data_info(idx)
         info['dataset_name'] = self.name
         return info
-
-
-def _box_problem(box: list[float], index: int, width: int | None, height: int | None) -> str | None:
-    x1, y1, x2, y2 = box
-    shown = f'box {index} is {[x1, y1, x2, y2]} (x1, y1, x2, y2)'
-    if not all(math.isfinite(v) for v in (x1, y1, x2, y2)):
-        return f'non-finite box: {shown}'
-    if x2 <= x1 or y2 <= y1:
-        return f'zero-size box: {shown}'
-    if width and height and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
-        return f'box outside the image: {shown}, the image is {width} x {height}'
-    return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 
+from .boxes import around
 from .grounding_dataset import GroundingDataset
 
 
@@ -62,11 +63,14 @@ class GroundingJSONLDataset(GroundingDataset):
                 'line, e.g. {"image": "a.jpg", "text": "the red cup", "bbox": [10, 20, 50, 80]}; '
                 'write it, or correct data_root or ann_file in the dataset config'
             )
-        return (
-            record for entry, source in self._lines() for record in self._records(entry, source)
-        )
+        return (record for entry, source in self.lines() for record in self.records(entry, source))
 
-    def _lines(self) -> Iterator[tuple[dict, str]]:
+    def lines(self) -> Iterator[tuple[dict, str]]:
+        """The objects of the file, each with its line for messages; blank lines are passed over.
+
+        Raises:
+            ValueError: If a line is not UTF-8 or holds no JSON object.
+        """
         with open(self.ann_file, 'rb') as f:
             for number, line in enumerate(f, 1):
                 source = f'{self.ann_file}:{number}'
@@ -88,11 +92,16 @@ class GroundingJSONLDataset(GroundingDataset):
                 _expect(entry, dict, 'the line', 'an object {...}', source)
                 yield entry, source
 
-    def _records(self, entry: dict, source: str) -> Iterator[dict]:
+    def records(self, entry: dict, source: str) -> Iterator[dict]:
+        """One record per query of an object of :meth:`lines`.
+
+        Raises:
+            ValueError: If the object does not follow the schema.
+        """
         odvg = 'filename' in entry
         name = entry['filename'] if odvg else _get(entry, 'image', 'the line', source)
         _expect(name, str, '"filename"' if odvg else '"image"', 'a file name', source)
-        image = dict(img_path=osp.join(self._image_dir, name), img_id=name)
+        image = dict(img_path=osp.join(self.image_dir, name), img_id=name)
         for key in ('height', 'width'):
             if entry.get(key) is not None:
                 _expect(entry[key], int, f'"{key}"', 'a number of pixels', source)
@@ -100,10 +109,6 @@ class GroundingJSONLDataset(GroundingDataset):
         queries = self._odvg_queries(entry, source) if odvg else self._plain_queries(entry, source)
         for i, query in enumerate(queries):
             yield dict(image, **query, source=f'{source}, query {i}')
-
-    @property
-    def _image_dir(self) -> str:
-        return self.data_prefix.get('img', self.data_root or '')
 
     def _plain_queries(self, entry: dict, source: str) -> Iterator[dict]:
         if 'queries' in entry:
@@ -163,8 +168,7 @@ class GroundingJSONLDataset(GroundingDataset):
                 f'{source}: {where} has {len(boxes)} boxes; keep one, or set '
                 "multi_box='union' to take the box around them"
             )
-        x1, y1, x2, y2 = zip(*boxes)
-        return [min(x1), min(y1), max(x2), max(y2)]
+        return around(boxes)
 
     def _query(self, text: Any, box: list[float], where: str, source: str) -> dict:
         _expect(text, str, f'the query of {where}', 'text', source)

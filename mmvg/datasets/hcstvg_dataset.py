@@ -1,10 +1,10 @@
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .video_annotation_files import locate_videos, read_json
+from .record_checks import malformed
+from .video_annotation_files import locate_videos, read_json, sentence_text
 from .video_grounding_dataset import VideoGroundingDataset
 
 
@@ -61,8 +61,7 @@ class HCSTVGDataset(VideoGroundingDataset):
                 if self.with_truth:
                     record['tubes'] = [self._tube(entry, record)]
             except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
-                problem = f'it has no {e}' if isinstance(e, KeyError) else str(e)
-                yield dict(source=source, problem=f'malformed record: {problem}')
+                yield malformed(source, e)
             else:
                 yield dict(record, source=source)
 
@@ -77,13 +76,10 @@ class HCSTVGDataset(VideoGroundingDataset):
             width=width,
             height=height,
             segment=(0, entry['img_num']),
-            queries=[self._text(entry['English' if second else 'caption'])],
+            queries=[sentence_text(entry['English' if second else 'caption'], self.lower_case)],
             query_ids=[name],
             query_types=['declarative'],
         )
-
-    def _text(self, text: Any) -> Any:
-        return text.lower() if self.lower_case and isinstance(text, str) else text
 
     def _tube(self, entry: dict, record: dict) -> dict:
         begin = entry['st_frame'] - 1

@@ -5,7 +5,10 @@ from mmdet.registry import DATASETS
 
 from .shapes import CLASSES, RELATION_NAMES, sample_scene, write_caption
 from .shapes.scene import KINDS
-from .shapes_grounding_dataset import ShapesGroundingDataset, _to_dict
+from .shapes_grounding_dataset import ShapesGroundingDataset
+
+# What the parent asks for, and a caption fixes: its phrases, all of them, as its relations say.
+_DECIDED_BY_CAPTION = ('types', 'queries_per_scene', 'constant_query', 'max_queries')
 
 
 @DATASETS.register_module()
@@ -28,7 +31,11 @@ class ShapesCaptionDataset(ShapesGroundingDataset):
         jitter (float): Standard deviation of the box centre, and of the logarithm of width and
             height, as a share of the size.
         label_noise (float): Share of shapes' boxes with a random category.
-        Others: as of :class:`ShapesGroundingDataset`.
+        **kwargs: As of :class:`ShapesGroundingDataset`, but for ``types``, ``queries_per_scene``,
+            ``constant_query`` and ``max_queries``: the caption decides on the phrases.
+
+    Raises:
+        ValueError: If one of these four is given.
     """
 
     def __init__(
@@ -41,6 +48,12 @@ class ShapesCaptionDataset(ShapesGroundingDataset):
         label_noise: float = 0.15,
         **kwargs,
     ) -> None:
+        refused = [name for name in _DECIDED_BY_CAPTION if kwargs.get(name) is not None]
+        if refused:
+            raise ValueError(
+                f'{type(self).__name__} takes no {", ".join(refused)}: the phrases are those of '
+                'the caption; leave it out, or choose ShapesGroundingDataset'
+            )
         self.per_shape = per_shape
         self.distractors = distractors
         self.jitter = jitter
@@ -66,7 +79,7 @@ class ShapesCaptionDataset(ShapesGroundingDataset):
                 (i, j, name, [RELATION_NAMES.index(name)]) for i, j, name in caption.relations
             ],
             bboxes=[shape.bbox for shape in caption.shapes],
-            scene=_to_dict(scene),
+            scene=scene.to_dict(),
             source=f'generated caption {self.split}/{index} (seed {self.seed})',
         )
 

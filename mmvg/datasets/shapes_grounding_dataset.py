@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from mmdet.registry import DATASETS
 
 from .grounding_dataset import GroundingDataset
-from .shapes import CLASSES, EXPRESSION_TYPES, Scene, Shape, refer_to, render_scene, sample_scene
+from .shapes import CLASSES, EXPRESSION_TYPES, Scene, refer_to, render_scene, sample_scene
 
 
 @DATASETS.register_module()
@@ -89,7 +89,7 @@ class ShapesGroundingDataset(GroundingDataset):
             queries=list(queries),
             query_types=list(types),
             bboxes=[t.bbox for t in targets],
-            scene=_to_dict(scene),
+            scene=scene.to_dict(),
             source=f'generated scene {self.split}/{index} (seed {self.seed})',
         )
 
@@ -100,7 +100,7 @@ class ShapesGroundingDataset(GroundingDataset):
         mmdet's ``LoadAnnotations`` any mmdet detector trains on these scenes.
         """
         info = super().get_data_info(idx)
-        scene = _from_dict(info.pop('scene'))
+        scene = Scene.from_dict(info.pop('scene'))
         info['img'] = render_scene(scene)
         info['instances'] = [
             dict(bbox=s.bbox, bbox_label=CLASSES.index(s.category), ignore_flag=0)
@@ -117,13 +117,3 @@ class ShapesGroundingDataset(GroundingDataset):
         records = [super(ShapesGroundingDataset, self).get_data_info(i) for i in range(len(self))]
         queries = sum(len(r['queries']) for r in records)
         return sum(len(r['queries']) / len(r['scene']['shapes']) for r in records) / queries
-
-
-def _to_dict(scene: Scene) -> dict:
-    return dict(
-        side=scene.side, background=scene.background, shapes=[vars(s) for s in scene.shapes]
-    )
-
-
-def _from_dict(scene: dict) -> Scene:
-    return Scene(scene['side'], tuple(Shape(**s) for s in scene['shapes']), scene['background'])

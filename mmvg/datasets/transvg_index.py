@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.utils import is_abs
 
 from .grounding_dataset import GroundingDataset
+from .record_checks import malformed
 from .safe_pickle import load_torch_index
 
 
@@ -127,17 +128,12 @@ class TransVGIndexDataset(GroundingDataset):
 
     # --- for every layout
 
-    @property
-    def image_dir(self) -> str:
-        """Folder of the pictures."""
-        return self.data_prefix.get('img', self.data_root or '')
-
     def finish_record(self, common: dict, box: Any, phrase: Any, source: str) -> dict:
         """``common`` with box and query, or what is wrong with them (``invalid`` decides then)."""
         try:
             answer = dict(bboxes=[self.parse_box(box)], queries=[self.parse_query(phrase)])
         except ValueError as error:
-            return dict(source=source, problem=f'malformed record: {error}')
+            return malformed(source, error)
         return dict(common, **answer, source=source)
 
     def parse_box(self, stored: Any) -> list[float]:

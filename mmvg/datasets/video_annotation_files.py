@@ -39,6 +39,11 @@ def read_json(path: str, kind: type, what: str, where_from: str) -> Any:
     return content
 
 
+def sentence_text(text: Any, lower_case: bool) -> Any:
+    """A sentence of a file, in lower case if asked for; what is no text stays, to be reported."""
+    return text.lower() if lower_case and isinstance(text, str) else text
+
+
 def find_files(folder: str, stems: Collection[str], extensions: Collection[str]) -> dict[str, str]:
     """Where the files of given names lie, in the folder itself or in folders below it.
 

@@ -7,6 +7,7 @@ from mmengine.logging import MMLogger
 
 from ..text.query_parser import has_word
 from .grounding_dataset import GroundingDataset
+from .record_checks import text_problem
 from .transforms.load_tubes import LoadTubes
 from .transforms.sample_frames import SampleFrames
 from .video_reader import VideoReader
@@ -45,6 +46,10 @@ class VideoGroundingDataset(GroundingDataset):
         check_videos (bool): Decode the first frame of every segment before anything else, so that
             absent and broken videos follow ``invalid``. Otherwise loading a sample tells, and an
             index can be read without any video.
+        **kwargs: As of mmengine's ``BaseDataset``.
+
+    Raises:
+        ValueError: If ``group_by_image`` is set, which is for pictures.
     """
 
     def __init__(
@@ -58,8 +63,12 @@ class VideoGroundingDataset(GroundingDataset):
         test_mode: bool = False,
         **kwargs,
     ) -> None:
-        if max_queries is not None and max_queries < 1:
-            raise ValueError(f'max_queries must be 1 or more, or None, got {max_queries}')
+        if kwargs.get('group_by_image'):
+            raise ValueError(
+                f'{type(self).__name__} has no use for group_by_image: the sentences of a record '
+                'are one sample anyway, and max_queries splits them; remove it from the dataset '
+                'config'
+            )
         self.with_truth = test_mode if with_truth is None else with_truth
         self.check_videos = check_videos
         # What readers corrected or left out, for one line in the log.
@@ -111,7 +120,7 @@ class VideoGroundingDataset(GroundingDataset):
                     'read the truth only if self.with_truth is set'
                 )
             return 'no truth: there are no tubes to evaluate with (with_truth=False only predicts)'
-        problem = _text_problem(record) or _segment_problem(record)
+        problem = _query_problem(record) or _segment_problem(record)
         if problem is None and self.with_truth:
             problem = _tube_problem(record)
         if problem is None and self.check_videos:
@@ -177,13 +186,12 @@ class VideoGroundingDataset(GroundingDataset):
         return cut
 
 
-def _text_problem(record: dict) -> str | None:
+def _query_problem(record: dict) -> str | None:
     queries = record['queries']
-    if not queries:
-        return 'no query: a sample needs at least one'
+    problem = text_problem(queries)
+    if problem:
+        return problem
     for i, query in enumerate(queries):
-        if not isinstance(query, str) or not query.strip():
-            return f'empty query: query {i} is {query!r}'
         if not has_word(query):
             return f'no word: query {i} is {query!r}, which does not say what is to be found'
     for key in ('query_ids', 'query_types'):

@@ -1,12 +1,12 @@
 import json
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .video_annotation_files import find_files, locate_videos, read_json
+from .record_checks import malformed
+from .video_annotation_files import find_files, locate_videos, read_json, sentence_text
 from .video_grounding_dataset import VideoGroundingDataset
 
 _SENTENCES = dict(declarative='captions', interrogative='questions')
@@ -87,8 +87,7 @@ class VidSTGDataset(VideoGroundingDataset):
                 if tracks is not None:
                     record['tubes'] = self._tubes(entry, record, tracks)
             except (AttributeError, KeyError, TypeError, ValueError) as e:
-                problem = f'it has no {e}' if isinstance(e, KeyError) else str(e)
-                yield dict(source=source, problem=f'malformed record: {problem}')
+                yield malformed(source, e)
             else:
                 yield dict(record, source=source)
 
@@ -127,13 +126,10 @@ class VidSTGDataset(VideoGroundingDataset):
             width=entry['width'],
             height=entry['height'],
             segment=(segment['begin_fid'], segment['end_fid'] + 1),  # the file's end is inclusive
-            queries=[self._text(text) for _, _, text in queries],
+            queries=[sentence_text(text, self.lower_case) for _, _, text in queries],
             query_ids=[query_id for query_id, _, _ in queries],
             query_types=[kind for _, kind, _ in queries],
         )
-
-    def _text(self, text: Any) -> Any:
-        return text.lower() if self.lower_case and isinstance(text, str) else text
 
     def _tubes(self, entry: dict, record: dict, tracks: '_Tracks') -> list[dict]:
         begin, end = entry['temporal_gt']['begin_fid'], entry['temporal_gt']['end_fid']

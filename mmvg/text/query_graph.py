@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from . import lexicon
-from .chunks import Item, cut, head_position
+from .chunk_items import Item
+from .chunks import cut, head_position
 from .lemmatizer import lemmatize_noun
 from .query_links import SCENES, SIDES, Link, QueryLinker, merge_hands, split_places
 from .questions import Statement

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from . import lexicon
-from .chunks import Entity, Item
+from .chunk_items import Item, NounPhrase
 from .relation_parser import PREPOSITIONS
-from .relation_rules import Linker, _Verb
+from .relation_rules import Linker, Verb
 
 Link = tuple[int, int | None, str]  # numbers of subject and object, canonical text
 
@@ -29,10 +29,10 @@ _PLACES = frozenset(('in', 'on', 'at', 'inside', 'outside'))
 class QueryLinker(Linker):
     """A :class:`Linker` that keeps verbs without an object as links without one."""
 
-    def __init__(self, items: list[Item], entities: list[Entity]) -> None:
+    def __init__(self, items: list[Item], entities: list[NounPhrase]) -> None:
         super().__init__(items, entities)
         # Of each verb: the links before it, its subjects, and itself, whose text may grow.
-        self._verbs: list[tuple[int, list[int], _Verb]] = []
+        self._verbs: list[tuple[int, list[int], Verb]] = []
 
     def run(self) -> list[Link]:
         """All links in the order in which they were read, each once."""
@@ -75,7 +75,7 @@ class QueryLinker(Linker):
             verb.texts[-1] += f' {self.clause.prepositions[-1]}'
 
 
-def merge_hands(items: list[Item], entities: list[Entity]) -> list[Item]:
+def merge_hands(items: list[Item], entities: list[NounPhrase]) -> list[Item]:
     """Make 'hold' and 'hand' one verb where the hand belongs to what is held."""
     merged: list[Item] = []
     i = 0
@@ -86,7 +86,7 @@ def merge_hands(items: list[Item], entities: list[Entity]) -> list[Item]:
     return merged
 
 
-def _merged_verb(items: list[Item], entities: list[Entity]) -> tuple[list[Item], int]:
+def _merged_verb(items: list[Item], entities: list[NounPhrase]) -> tuple[list[Item], int]:
     """What the first of the items becomes, and how many of them it takes."""
     verb, *rest = items
     kinds = [item.kind for item in rest]
@@ -103,11 +103,11 @@ def _merged_verb(items: list[Item], entities: list[Entity]) -> tuple[list[Item],
     return [verb], 1
 
 
-def _is_hand(item: Item, entities: list[Entity]) -> bool:
+def _is_hand(item: Item, entities: list[NounPhrase]) -> bool:
     return entities[item.entity].head == 'hand'
 
 
-def split_places(links: Iterable[Link], entities: list[Entity]) -> Iterator[Link]:
+def split_places(links: Iterable[Link], entities: list[NounPhrase]) -> Iterator[Link]:
     """Where somebody walks or stands, and that: 'walk in the street' is 'walk' and 'in the street'."""
     for subject, obj, text in links:
         verb, _, preposition = text.partition(' ')

@@ -4,7 +4,8 @@ from collections.abc import Container
 from dataclasses import dataclass, field, replace
 
 from . import lexicon
-from .chunks import Item, cut
+from .chunk_items import Item
+from .chunks import cut
 from .lemmatizer import lemmatize_noun, lemmatize_verb
 from .query_links import merge_hands
 
@@ -17,7 +18,6 @@ UNKNOWN = {
     'which': 'object',
 }
 _DO = ('does', 'do', 'did')
-_BE = ('is', 'are', 'was', 'were')
 _NO_NOUN = (
     lexicon.AUXILIARIES
     | lexicon.PREPOSITIONS

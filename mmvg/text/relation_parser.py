@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import lexicon
-from .chunks import Entity, cut
+from .chunk_items import NounPhrase
+from .chunks import cut
 from .relation_rules import Linker
 
 PREPOSITIONS = lexicon.PREPOSITIONS | set(lexicon.COMPOUND_PREPOSITIONS.values())
@@ -48,7 +49,7 @@ class RuleRelationParser:
 
     def parse(
         self, caption: str, spans: Sequence[tuple[int, int]] | None = None
-    ) -> tuple[list[Entity], list[Relation]]:
+    ) -> tuple[list[NounPhrase], list[Relation]]:
         """All entities, given or found by rule, and relations between their numbers."""
         items, entities = cut(caption, spans)
         return entities, [Relation(*link) for link in Linker(items, entities).run()]

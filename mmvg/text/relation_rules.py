@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import lexicon
-from .chunks import Entity, Item
+from .chunk_items import Item, NounPhrase
 
 # What is said of these is said of whom they belong to.
 _PARTS = lexicon.CLOTHING | lexicon.COLOURS | lexicon.BODY_PARTS | {'left', 'right'}
@@ -35,7 +35,7 @@ Link = tuple[int, int, str]  # numbers of subject and object, canonical text
 
 
 @dataclass
-class _Verb:
+class Verb:
     """What is done, and whether its object is still to come."""
 
     texts: list[str]
@@ -49,7 +49,7 @@ class _Verb:
 class _Clause:
     main: list[int] = field(default_factory=list)  # the subject
     subject: list[int] = field(default_factory=list)  # of the verb read last
-    verb: _Verb | None = None
+    verb: Verb | None = None
     prepositions: list[str] = field(default_factory=list)
     nearest: int | None = None
     gap: int | None = None  # what 'that' stands for where it is an object
@@ -60,7 +60,7 @@ class _Clause:
 class Linker:
     """One caption."""
 
-    def __init__(self, items: list[Item], entities: list[Entity]) -> None:
+    def __init__(self, items: list[Item], entities: list[NounPhrase]) -> None:
         self.items = items
         self.entities = entities
         self.links: list[Link] = []
@@ -115,7 +115,7 @@ class Linker:
             main = [] if not stated or self._behind_relative_pronoun() else clause.main
             self.links += [(s, number, text) for s in main or self._described(text, number)]
             if stated:
-                clause.verb = _Verb(['be'], waiting=False)
+                clause.verb = Verb(['be'], waiting=False)
         elif before == 'AUX' and clause.main and self.entities[clause.main[0]].phrase is not None:
             number = clause.main[0]  # 'a man is a cook': the same thing
         elif before == 'NP' and self._kind(1) in ('V', 'AUX'):
@@ -227,7 +227,7 @@ class Linker:
         elif before == 'AND' and item.form == 'finite':
             clause.subject = clause.main
         clause.finite |= item.form == 'finite' and clause.subject == clause.main
-        clause.verb = _Verb(texts, passive=item.form == 'ed')
+        clause.verb = Verb(texts, passive=item.form == 'ed')
         clause.prepositions.clear()
         if clause.gap is not None:
             self._fill_gap()

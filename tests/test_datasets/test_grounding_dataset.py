@@ -99,6 +99,13 @@ def test_grouping_keeps_order_and_respects_the_limit():
     dataset = Records(records, group_by_image=True, max_queries=2)
     assert [dataset.get_data_info(i)['queries'] for i in range(3)] == [['q0', 'q2'], ['q3'], ['q1']]
     assert len(Records(records)) == 4
+    with pytest.raises(ValueError, match='max_queries must be 1 or more'):
+        Records(records, group_by_image=True, max_queries=-1)
+
+
+def test_a_filter_of_mmdet_is_refused():
+    with pytest.raises(ValueError, match="no use for filter_cfg.*invalid='skip'"):
+        Records([record()], filter_cfg=dict(filter_empty_gt=True))
 
 
 def test_grouping_marks_what_only_some_queries_have():

@@ -179,7 +179,7 @@ def test_image_errors_name_the_line(read, tmp_path):
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / 'images' / 'a.jpg')
     assert read(LINE, pipeline=pipeline)[0]['gt_bboxes'].tensor.tolist() == [[1, 2, 3, 4]]
     with pytest.raises(
-        ValueError, match='list.jsonl:1, query 0, image .* outside the image of 64 x 48'
+        ValueError, match='list.jsonl:1, query 0, image .* box outside the image: .* is 64 x 48'
     ):
         read(dict(LINE, bbox=[64, 2, 80, 4]), pipeline=pipeline)[0]
 

@@ -58,3 +58,17 @@ def test_scenes_follow_from_the_seed(dataset):
         assert first['caption'] == same['caption'] != other.get_data_info(i)['caption']
         assert (first['proposals']['bboxes'] == same['proposals']['bboxes']).all()
         assert (first['img'] == same['img']).all()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(types=['relation']),
+        dict(queries_per_scene=1),
+        dict(constant_query='the object'),
+        dict(group_by_image=True, max_queries=1),
+    ],
+)
+def test_what_the_caption_decides_cannot_be_asked_for(options):
+    with pytest.raises(ValueError, match=f'takes no {list(options)[-1]}: .*ShapesGroundingDataset'):
+        ShapesCaptionDataset(num_scenes=1, **options)

@@ -142,6 +142,8 @@ def test_many_sentences_are_split():
     assert [r['queries'] for r in single] == [['a man 0'], ['a man 1'], ['a man 2']]
     with pytest.raises(ValueError, match='max_queries must be 1 or more'):
         Records([record()], max_queries=0)
+    with pytest.raises(ValueError, match='no use for group_by_image.*max_queries splits'):
+        Records([record()], group_by_image=True)
 
 
 def test_subsets_and_workers_give_the_same_records():

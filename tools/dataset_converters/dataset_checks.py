@@ -14,7 +14,7 @@ from findings import Report
 from PIL import Image
 from streaming import tracked
 
-from mmvg.datasets import GroundingDataset
+from mmvg.datasets.record_checks import record_problem
 from mmvg.datasets.safe_pickle import load_refs
 
 _EXIF_ORIENTATION = 0x0112
@@ -101,7 +101,7 @@ def _check_record(record: dict, split: Split, report: Report) -> None:
 
 
 def _problem(record: dict) -> tuple[str, str]:
-    kind, _, detail = (GroundingDataset.check_record(record) or '').partition(': ')
+    kind, _, detail = (record_problem(record) or '').partition(': ')
     return kind, detail
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from streaming import atomic_output
 
 from mmvg.datasets import GroundingJSONLDataset
+from mmvg.datasets.atomic_output import atomic_output
+from mmvg.datasets.boxes import around
 
 Entry = dict[str, Any]
 
@@ -36,8 +37,8 @@ def read_lines(path: str, whole_caption: bool = False) -> Iterator[Entry]:
         ValueError: If a line does not follow the schema; the message gives file, line and remedy.
     """
     schema = GroundingJSONLDataset(path, lazy_init=True, lower_case=False)
-    for line, source in schema._lines():
-        for _ in schema._records(line, source):
+    for line, source in schema.lines():
+        for _ in schema.records(line, source):
             pass  # each one is checked
         if 'filename' in line:
             yield _from_odvg(line, whole_caption)
@@ -204,12 +205,6 @@ def character_spans(caption: str, words: tuple[int, int]) -> list[list[int]]:
     """Character span of the words [start, end) of a caption whose words are apart by spaces."""
     found = list(re.finditer(r'\S+', caption))[slice(*words)]
     return [[found[0].start(), found[-1].end()]]
-
-
-def around(boxes: list[list[float]]) -> list[float]:
-    """The box around boxes, all x1 y1 x2 y2."""
-    x1, y1, x2, y2 = zip(*boxes)
-    return [min(x1), min(y1), max(x2), max(y2)]
 
 
 def corners(x: float, y: float, width: float, height: float) -> list[float]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from grounding_entries import (
     Entry,
-    around,
     corners,
     dumps,
     extent,
@@ -23,7 +22,9 @@ from grounding_entries import (
     size_of,
     without_own_caption,
 )
-from streaming import atomic_output
+
+from mmvg.datasets.atomic_output import atomic_output
+from mmvg.datasets.boxes import around
 
 _OWN = ('file_name', 'height', 'width', 'caption')
 

@@ -4,11 +4,10 @@ import random
 from dataclasses import dataclass
 from itertools import permutations
 
-from .language import CLEAR_GAP, RELATIONS, describe
+from .language import ATTRIBUTES, CLEAR_GAP, RELATIONS, describe, fits
 from .scene import Scene, Shape
 
 RELATION_NAMES = tuple(RELATIONS)
-_KEYS = ('colour', 'texture', 'size')
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def write_caption(rng: random.Random, scene: Scene) -> Caption | None:
     """
     for _ in range(10):
         chosen = rng.sample(scene.shapes, rng.randint(2, min(4, len(scene.shapes))))
-        keys = [('kind', *rng.sample(_KEYS, rng.randint(0, 2))) for _ in chosen]
+        keys = [('kind', *rng.sample(ATTRIBUTES, rng.randint(0, 2))) for _ in chosen]
         names = [_relation(rng, scene, a, b) for a, b in zip(chosen, chosen[1:], strict=False)]
         if None in names or not _unambiguous(scene, chosen, keys, names):
             continue
@@ -50,15 +49,11 @@ def _relation(rng: random.Random, scene: Scene, a: Shape, b: Shape) -> str | Non
     return rng.choice(holding) if holding else None
 
 
-def _fits(shape: Shape, named: Shape, keys: tuple[str, ...]) -> bool:
-    return all(getattr(shape, k) == getattr(named, k) for k in keys)
-
-
 def _unambiguous(scene: Scene, chosen: list[Shape], keys: list, names: list[str]) -> bool:
     """Whether no other shapes fit the phrases and their relations, not even by a hair."""
     readings = 0
     for shapes in permutations(scene.shapes, len(chosen)):
-        phrases_fit = all(map(_fits, shapes, chosen, keys))
+        phrases_fit = all(map(fits, shapes, chosen, keys))
         pairs = zip(names, shapes, shapes[1:], strict=False)
         readings += phrases_fit and all(RELATIONS[n](a, b) > 0 for n, a, b in pairs)
     return readings == 1
@@ -73,7 +68,7 @@ def _compose(scene: Scene, chosen: list[Shape], keys: list, names: list[str]) ->
         words += phrase.split()
         phrases.append(phrase)
     alone = [
-        sum(_fits(s, shape, wanted) for s in scene.shapes) == 1
+        sum(fits(s, shape, wanted) for s in scene.shapes) == 1
         for shape, wanted in zip(chosen, keys, strict=True)
     ]
     relations = [(i, i + 1, name) for i, name in enumerate(names)]

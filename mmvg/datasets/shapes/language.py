@@ -7,7 +7,8 @@ from itertools import combinations
 from .scene import COLOURS, KINDS, SIZES, TEXTURES, Scene, Shape
 
 EXPRESSION_TYPES = ('attribute', 'location', 'ordering', 'relation')
-_ADJECTIVES = ('size', 'texture', 'colour')
+# What a phrase may name beside the kind; adjectives stand in the reverse order.
+ATTRIBUTES = ('colour', 'texture', 'size')
 
 # Direction -> (key that grows towards it, phrases for the outermost shape)
 _LOCATIONS = dict(
@@ -67,17 +68,22 @@ def _clear_gap(scene: Scene) -> float:
 def describe(shape: Shape, keys: Sequence[str]) -> str:
     """Noun phrase of ``shape`` that names the attributes ``keys``."""
     noun = shape.kind if 'kind' in keys else 'shape'
-    return ' '.join([getattr(shape, k) for k in _ADJECTIVES if k in keys] + [noun])
+    return ' '.join([getattr(shape, k) for k in reversed(ATTRIBUTES) if k in keys] + [noun])
 
 
-def _matches(scene: Scene, shape: Shape, keys: Sequence[str]) -> list:
-    return [s for s in scene.shapes if all(getattr(s, k) == getattr(shape, k) for k in keys)]
+def fits(shape: Shape, named: Shape, keys: Sequence[str]) -> bool:
+    """Whether a phrase that names the attributes ``keys`` of ``named`` is true of ``shape``."""
+    return all(getattr(shape, k) == getattr(named, k) for k in keys)
+
+
+def _matching(scene: Scene, named: Shape, keys: Sequence[str]) -> list[Shape]:
+    return [s for s in scene.shapes if fits(s, named, keys)]
 
 
 def _descriptions(rng: random.Random, most: int):
     """Attribute subsets, shorter ones first, at random within a length."""
     for length in range(most + 1):
-        subsets = list(combinations(('kind', 'colour', 'texture', 'size'), length))
+        subsets = list(combinations(('kind', *ATTRIBUTES), length))
         rng.shuffle(subsets)
         yield from subsets
 
@@ -85,7 +91,7 @@ def _descriptions(rng: random.Random, most: int):
 def _attribute(rng: random.Random, scene: Scene, target: Shape) -> str | None:
     """'the small red circle': attributes alone single the target out."""
     unique = [
-        keys for keys in _descriptions(rng, 4) if keys and len(_matches(scene, target, keys)) == 1
+        keys for keys in _descriptions(rng, 4) if keys and len(_matching(scene, target, keys)) == 1
     ]
     if not unique:
         return None
@@ -98,7 +104,7 @@ def _location(rng: random.Random, scene: Scene, target: Shape) -> str | None:
     """'the leftmost circle': the outermost of the shapes that fit the description."""
     options = []
     for keys in _descriptions(rng, 1):
-        rivals = [s for s in _matches(scene, target, keys) if s is not target]
+        rivals = [s for s in _matching(scene, target, keys) if s is not target]
         for key, phrases in _LOCATIONS.values():
             if rivals and key(target) - max(key(s) for s in rivals) >= _clear_gap(scene):
                 options.append((keys, phrases))
@@ -112,7 +118,7 @@ def _ordering(rng: random.Random, scene: Scene, target: Shape) -> str | None:
     """'the largest shape', 'the second shape from the left': a rank among at least two or three."""
     options = []
     for keys in _descriptions(rng, 1):
-        rivals = [s for s in _matches(scene, target, keys) if s is not target]
+        rivals = [s for s in _matching(scene, target, keys) if s is not target]
         name = describe(target, keys)
         if rivals and target.radius >= 1.25 * max(s.radius for s in rivals):
             options.append(f'the largest {name}')
@@ -137,7 +143,7 @@ def _relation(rng: random.Random, scene: Scene, target: Shape) -> str | None:
             (
                 k
                 for k in _descriptions(rng, 3)
-                if 'kind' in k and len(_matches(scene, landmark, k)) == 1
+                if 'kind' in k and len(_matching(scene, landmark, k)) == 1
             ),
             None,
         )
@@ -147,7 +153,7 @@ def _relation(rng: random.Random, scene: Scene, target: Shape) -> str | None:
             holds = [s for s in scene.shapes if s is not landmark and offset(s, landmark) >= gap]
             doubtful = [s for s in scene.shapes if 0 < abs(offset(s, landmark)) < gap]
             for own in ((), ('kind',), ('colour',)):
-                fitting = _matches(scene, target, own)
+                fitting = _matching(scene, target, own)
                 if [s for s in holds if s in fitting] == [target] and not any(
                     s in fitting for s in doubtful
                 ):

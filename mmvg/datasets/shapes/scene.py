@@ -58,6 +58,16 @@ class Scene:
     shapes: tuple[Shape, ...]
     background: int
 
+    def to_dict(self) -> dict:
+        """The scene in plain types, for records, which are pickled and printed."""
+        shapes = [vars(s) for s in self.shapes]
+        return dict(side=self.side, background=self.background, shapes=shapes)
+
+    @classmethod
+    def from_dict(cls, scene: dict) -> 'Scene':
+        """The reverse of :meth:`to_dict`."""
+        return cls(scene['side'], tuple(Shape(**s) for s in scene['shapes']), scene['background'])
+
 
 def sample_scene(rng: random.Random, side: int = 64, num_shapes: tuple[int, int] = (2, 4)) -> Scene:
     """Draw a scene of ``num_shapes`` (inclusive range) shapes whose boxes do not overlap."""

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .language import describe
+from .language import ATTRIBUTES, describe, fits
 from .scene import Shape
 from .video import Event, Video
 from .video_relations import PREDICATES
 
-_KEYS = ('colour', 'texture', 'size')
 # Frames in which another pair may look alike by chance, as a share of the video.
 _CHANCE = 0.1
 
@@ -46,7 +45,7 @@ def write_sentences(rng: random.Random, video: Video, questions: int) -> list[Se
 def _write(rng: random.Random, video: Video, rivals: np.ndarray, wh: str | None) -> Sentence | None:
     roles = _roles(video.event)
     for _ in range(10):
-        keys = {role: ('kind', *rng.sample(_KEYS, rng.randint(0, 2))) for role in roles}
+        keys = {role: ('kind', *rng.sample(ATTRIBUTES, rng.randint(0, 2))) for role in roles}
         fitting = {
             role: _fitting(video, index, () if role == wh else keys[role])
             for role, index in roles.items()
@@ -66,11 +65,7 @@ def _roles(event: Event) -> dict[str, int]:
 def _fitting(video: Video, index: int, keys: tuple[str, ...]) -> list[int]:
     """Shapes that share the attributes ``keys`` of shape ``index``."""
     named = video.shapes[index]
-    return [
-        i
-        for i, s in enumerate(video.shapes)
-        if all(getattr(s, k) == getattr(named, k) for k in keys)
-    ]
+    return [i for i, s in enumerate(video.shapes) if fits(s, named, keys)]
 
 
 def _phrase(shape: Shape, keys: tuple[str, ...]) -> str:

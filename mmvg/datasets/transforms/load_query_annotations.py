@@ -1,10 +1,10 @@
-import math
-
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
+
+from ..boxes import box_problem
 
 
 @TRANSFORMS.register_module()
@@ -41,26 +41,14 @@ class LoadQueryAnnotations(BaseTransform):
                 f'boxes of shape {tuple(bboxes.shape)} for {num_queries} queries; give one '
                 'box x1, y1, x2, y2 per query',
             )
-        for box in bboxes.tolist():
-            self._check(box, results)
+        height, width = results['ori_shape']
+        for i, box in enumerate(bboxes.tolist()):
+            problem = box_problem(box, i, width, height)
+            if problem:
+                self._fail(results, f'{problem}; correct or remove the record')
         results['gt_bboxes'] = HorizontalBoxes(bboxes)
         results['gt_bboxes_labels'] = np.arange(num_queries, dtype=np.int64)
         return results
-
-    def _check(self, box: list[float], results: dict) -> None:
-        x1, y1, x2, y2 = box
-        height, width = results['ori_shape']
-        shown = f'box {[x1, y1, x2, y2]} (x1, y1, x2, y2)'
-        if not all(map(math.isfinite, box)):
-            self._fail(results, f'{shown} is not finite; correct the record')
-        if x2 <= x1 or y2 <= y1:
-            self._fail(results, f'{shown} has no area; correct or remove the record')
-        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            self._fail(
-                results,
-                f'{shown} lies outside the image of {width} x {height} px; correct or '
-                'remove the record',
-            )
 
     @staticmethod
     def _fail(results: dict, problem: str) -> None:

@@ -39,12 +39,12 @@ def test_boxes_over_the_border_are_kept():
 @pytest.mark.parametrize(
     'bboxes, problem',
     [
-        ([[5, 5, 5, 9]], 'no area'),
-        ([[5, 9, 8, 5]], 'no area'),
-        ([[64, 0, 70, 9]], r'outside the image of 64 x 48'),
-        ([[-9, 0, 0, 9]], 'outside the image'),
-        ([[0, 0, float('nan'), 9]], 'not finite'),
-        ([[0, 0, float('inf'), 9]], 'not finite'),
+        ([[5, 5, 5, 9]], 'zero-size box'),
+        ([[5, 9, 8, 5]], 'zero-size box'),
+        ([[64, 0, 70, 9]], 'box outside the image: box 0 .*64 x 48'),
+        ([[1, 2, 3, 4], [-9, 0, 0, 9]], 'outside the image: box 1'),
+        ([[0, 0, float('nan'), 9]], 'non-finite box'),
+        ([[0, 0, float('inf'), 9]], 'non-finite box'),
     ],
 )
 def test_bad_box_names_the_record(bboxes, problem):
