@@ -16,12 +16,17 @@ def readme(repository):
     return (repository / 'README.md').read_text(encoding='utf-8')
 
 
+@pytest.fixture(scope='module')
+def pages(repository):
+    return [repository / 'README.md', *repository.glob('configs/**/README.md')]
+
+
 def code_blocks(text, language):
     return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
 
 
-def test_every_file_that_a_readme_names_exists(repository):
-    for page in (repository / 'README.md', *repository.glob('configs/*/README.md')):
+def test_every_file_that_a_readme_names_exists(repository, pages):
+    for page in pages:
         text = page.read_text(encoding='utf-8')
         links = re.findall(r'\]\(((?!https?://)[^)#]+)', text)
         named = re.findall(r'(?<![\w/])(?:configs|tools|mmvg|tests)/[\w./-]+\.(?:py|sh)', text)
@@ -30,8 +35,26 @@ def test_every_file_that_a_readme_names_exists(repository):
         assert not [p for p in paths if not p.exists()]
 
 
-def test_no_figure_was_left_open(repository):
-    for page in (repository / 'README.md', *repository.glob('configs/*/README.md')):
+def test_every_heading_that_a_readme_links_to_exists(pages):
+    for page in pages:
+        links = re.findall(r'\]\(((?!https?://)[^)#]*)#([^)]+)\)', page.read_text(encoding='utf-8'))
+        for path, anchor in links:
+            text = (page.parent / path if path else page).read_text(encoding='utf-8')
+            headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+            assert anchor in [re.sub(r'[^\w -]', '', h.lower()).replace(' ', '-') for h in headings]
+
+
+def test_the_page_of_data_names_every_data_set_that_refers_to_it(repository):
+    folder = repository / 'configs/_base_/datasets'
+    text = (folder / 'README.md').read_text(encoding='utf-8')
+    referring = [
+        p.name for p in folder.glob('*.py') if 'README.md' in p.read_text(encoding='utf-8')
+    ]
+    assert len(referring) > 8 and not [name for name in referring if name not in text]
+
+
+def test_no_figure_was_left_open(pages):
+    for page in pages:
         assert not re.findall(r'@[A-Z]+@', page.read_text(encoding='utf-8')), page
 
 

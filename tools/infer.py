@@ -13,8 +13,6 @@ with: per sentence a clip, a sheet of key frames, and the tube in predictions.js
 """
 
 import argparse
-import json
-from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
@@ -25,7 +23,6 @@ from mmvg.apis import (
     concise_errors,
     load_config,
 )
-from mmvg.apis.video_grounding_inferencer import is_video_model
 from mmvg.datasets.video_file import import_av
 
 
@@ -78,20 +75,13 @@ def parse_args() -> argparse.Namespace:
 def ground_images(args: argparse.Namespace, cfg: Config) -> None:
     """Write annotated pictures and predictions.json."""
     with concise_errors():
-        if is_video_model(cfg):
-            raise ValueError(f'{args.config} is of a model of videos; give --videos')
         inferencer = GroundingInferencer(cfg, args.checkpoint, args.device, args.detector)
         images = args.images[0] if len(args.images) == 1 else args.images
         batch_size = 1 if args.batch_size is None else args.batch_size
         result = inferencer(images, args.texts, batch_size, args.out_dir, args.show)
-    for prediction, picture in zip(result['predictions'], result['visualization'], strict=True):
-        prediction['picture'] = picture
+    for prediction in result['predictions']:
         for query, box in zip(prediction['queries'], prediction['bboxes'], strict=True):
             print(f'{prediction["image"]}: {query!r} -> {[round(v, 1) for v in box]}')
-    out_file = Path(args.out_dir) / 'predictions.json'
-    out_file.write_text(
-        json.dumps(result['predictions'], indent=1, ensure_ascii=False), encoding='utf-8'
-    )
     print(f'pictures and predictions.json are in {args.out_dir}')
 
 

@@ -1,6 +1,3 @@
-import copy
-import itertools
-import os.path as osp
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,15 +9,21 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import init_default_scope
 
 from mmvg.text import build_relation_parser
 from mmvg.visualization.grounding_visualizer import draw_sample
 
 from .box_source import build_box_source
 from .caption_reader import CaptionReader
-from .inference import answer_name, build_model, find_pipeline, pair_texts
-from .start_up import load_config
+from .inference import (
+    build_model,
+    find_pipeline,
+    free_path,
+    is_video_model,
+    own_config,
+    pair_texts,
+    write_predictions,
+)
 
 ImageInput = str | Path | np.ndarray
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -51,8 +54,8 @@ class GroundingInferencer:
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
-        ValueError: If the checkpoint cannot be read or lacks weights of the model, or a detector is
-            missing or of no use.
+        ValueError: If the checkpoint cannot be read or lacks weights of the model, the model is one of
+            videos, or a detector is missing or of no use.
     """
 
     def __init__(
@@ -62,12 +65,15 @@ class GroundingInferencer:
         device: str | None = None,
         detector: tuple[str, str] | None = None,
     ) -> None:
-        cfg = copy.deepcopy(model) if isinstance(model, Config) else load_config(model)
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
-        self.cfg = cfg
+        self.cfg = cfg = own_config(model)
+        if is_video_model(cfg):
+            raise ValueError(
+                f'{cfg.filename} is of a model of videos; give --videos, in Python take '
+                'VideoGroundingInferencer'
+            )
         self.device = device or get_device()
         self.model = build_model(cfg, weights).to(self.device).eval()
-        steps = find_pipeline(cfg.test_dataloader.dataset)
+        steps = find_pipeline(cfg)
         self.boxes = build_box_source(steps, self.model, detector, self.device)
         self.reader = _build_reader(steps, self.model)
         self.loader, self.pipeline = _build_pipeline(steps)
@@ -97,16 +103,16 @@ class GroundingInferencer:
                 **BGR** as from ``mmcv.imread``, or H x W grey), or a list of files and arrays.
             texts: One query or several, see the table.
             batch_size (int): Images per forward pass.
-            out_dir (str, optional): Write one annotated picture per image there. The name is made
-                of the image's name and queries, so that other queries on the same image do not
-                overwrite it.
+            out_dir (str, optional): Write an annotated picture (jpg) per prediction there, and
+                ``predictions.json``. Pictures are named after image and queries, so that other
+                queries on the same image do not overwrite them.
             show (bool): Open each picture in a window.
 
         Returns:
             dict: ``predictions``: per image a JSON-serialisable ``dict(image, queries, bboxes,
             scores)`` with K xyxy boxes in px of the original image; for models of captions per text,
-            with ``caption`` and ``spans`` (first word and one after the last of each phrase).
-            ``visualization``: paths written to ``out_dir``.
+            with ``caption`` and ``spans`` (first word and one after the last of each phrase). With
+            ``out_dir`` also ``picture``, the path of the file. ``visualization``: these paths.
 
         Raises:
             FileNotFoundError: If an image does not exist.
@@ -128,9 +134,11 @@ class GroundingInferencer:
                         np.ascontiguousarray(image[..., ::-1]), sample, draw_gt=False
                     )
                     if out_dir is not None:
-                        pictures.append(_write_picture(picture, out_dir, predictions[-1], pictures))
+                        _write_picture(picture, out_dir, predictions[-1], pictures)
                     if show:
                         mmcv.imshow(picture[..., ::-1], predictions[-1]['image'])
+        if out_dir is not None:
+            write_predictions(predictions, out_dir)
         return dict(predictions=predictions, visualization=pictures)
 
     def _read(self, texts: list[list[str]]) -> list[tuple[int, dict]]:
@@ -234,13 +242,13 @@ def _to_json(sample: DetDataSample) -> dict:
 
 
 def _write_picture(
-    picture: np.ndarray, out_dir: str, prediction: dict, taken: Sequence[str]
-) -> str:
-    queries = prediction['queries']
-    texts = [prediction['caption'], *queries] if 'caption' in prediction else queries
-    name = answer_name(prediction['image'], texts)
-    endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
-    paths = (osp.join(out_dir, f'{name}{ending}.jpg') for ending in endings)
-    path = next(p for p in paths if p not in taken)
+    picture: np.ndarray, out_dir: str, prediction: dict, pictures: list[str]
+) -> None:
+    """Write the picture of a prediction, set its path, and append that to those of the others."""
+    texts = list(prediction['queries'])
+    if 'caption' in prediction:
+        texts.insert(0, prediction['caption'])
+    path = free_path(out_dir, prediction['image'], texts, '.jpg', pictures)
     mmcv.imwrite(picture[..., ::-1], path)
-    return path
+    prediction['picture'] = path
+    pictures.append(path)

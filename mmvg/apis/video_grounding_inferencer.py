@@ -1,8 +1,5 @@
 """Sentences about videos in, tubes, annotated clips and sheets of key frames out."""
 
-import copy
-import itertools
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +11,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 
 from mmvg.datasets.video_file import import_av
 from mmvg.datasets.video_reader import VideoReader
@@ -22,9 +18,16 @@ from mmvg.datasets.video_regions import VideoRegions
 from mmvg.visualization.clip_writer import ClipWriter
 from mmvg.visualization.tube_drawing import TubeDrawing
 
-from .inference import answer_name, build_model, find_pipeline, pair_texts
+from .inference import (
+    build_model,
+    find_pipeline,
+    free_path,
+    is_video_model,
+    own_config,
+    pair_texts,
+    write_predictions,
+)
 from .region_source import build_region_extractor
-from .start_up import load_config
 
 VideoInput = str | Path
 _PIECE = 2**27  # bytes of frames that are decoded at once for the clips
@@ -63,8 +66,7 @@ class VideoGroundingInferencer:
         device: str | None = None,
         detector: tuple[str, str] | None = None,
     ) -> None:
-        cfg = copy.deepcopy(model) if isinstance(model, Config) else load_config(model)
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        self.cfg = cfg = own_config(model)
         if not is_video_model(cfg):
             raise ValueError(
                 f'{cfg.filename} is of a model of pictures: its test pipeline has no SampleFrames; '
@@ -75,9 +77,8 @@ class VideoGroundingInferencer:
                 'this model chooses among tubes of detections; give the detector that it was trained '
                 'with: --detector CONFIG CHECKPOINT, in Python detector=(config, checkpoint)'
             )
-        self.cfg = cfg
         self.device = device or get_device()
-        steps = find_pipeline(cfg.test_dataloader.dataset)
+        steps = find_pipeline(cfg)
         linking = next((step for step in steps if step['type'] == 'LoadTubes'), {})
         # Tubes are those that the pipeline would make of stored detections.
         cfg.model.update({k: linking[k] for k in ('linker', 'num_clips') if k in linking})
@@ -106,16 +107,16 @@ class VideoGroundingInferencer:
         Args:
             videos: A video file, a folder with one picture per frame, or a list of them.
             texts: See above.
-            out_dir (str, optional): Write a clip (mp4) and a sheet of key frames (png) per sentence
-                there, and ``predictions.json``.
+            out_dir (str, optional): Write an annotated clip (mp4) and a sheet of key frames (png) per
+                prediction there, and ``predictions.json``. They are named after video and sentence.
             fps (float, optional): Frames per second of folders, which do not tell it.
 
         Returns:
             dict: ``predictions``, one JSON-serialisable dict per video and sentence: ``video``,
             ``query``, ``target`` (which words of the query are looked for), ``span`` (first frame and
             one after the last), ``span_seconds``, ``bboxes`` (xyxy in px, for each frame of the span),
-            ``score``, ``fps``, ``num_frames``, ``width``, ``height``; with ``out_dir`` also ``clip``
-            and ``sheet``, the paths of the files.
+            ``score``, ``fps``, ``num_frames``, ``width``, ``height``. With ``out_dir`` also ``clip``
+            and ``sheet``, the paths of the files. ``visualization``: the paths of the clips.
 
         Raises:
             FileNotFoundError: If a video does not exist.
@@ -123,19 +124,20 @@ class VideoGroundingInferencer:
             ValueError: If a video cannot be read, its frame rate is unknown, or texts do not fit.
         """
         videos = [videos] if isinstance(videos, (str, Path)) else list(videos)
+        if not videos:
+            raise ValueError('no video given')
         paired = pair_texts(len(videos), texts, 'video')
         if out_dir is not None:
             import_av()  # before the work, not after it
-        predictions = []
+        predictions, clips = [], []
         for video, queries in zip(videos, paired):
             found, times = self._ground(str(video), queries, fps)
             if out_dir is not None:
-                _draw(found, times, Path(out_dir), fps, predictions)
+                _draw(found, times, Path(out_dir), fps, clips)
             predictions += found
         if out_dir is not None:
-            text = json.dumps(predictions, indent=1, ensure_ascii=False)
-            (Path(out_dir) / 'predictions.json').write_text(text, encoding='utf-8')
-        return dict(predictions=predictions)
+            write_predictions(predictions, out_dir)
+        return dict(predictions=predictions, visualization=clips)
 
     def _ground(
         self, path: str, queries: list[str], fps: float | None
@@ -192,13 +194,6 @@ class VideoGroundingInferencer:
         self._fits = True
 
 
-def is_video_model(cfg: Config) -> bool:
-    """Whether a config is of a model that answers about videos."""
-    loader = cfg.get('test_dataloader')
-    steps = find_pipeline(loader.dataset) if loader else []
-    return any(step['type'] == 'SampleFrames' for step in steps)
-
-
 def _with_frames(steps: Sequence[ConfigDict]) -> list[dict]:
     """A pipeline in which frames are loaded, in place of the tubes of stored detections."""
     given = next((step for step in steps if step['type'] == 'LoadVideoFrames'), None)
@@ -224,17 +219,17 @@ def _compare(meta: dict, region_file: str | None) -> None:
 
 
 def _draw(
-    answers: list[dict], times: np.ndarray, out_dir: Path, fps: float | None, others: list[dict]
+    answers: list[dict], times: np.ndarray, out_dir: Path, fps: float | None, clips: list[str]
 ) -> None:
-    """Write the clips and sheets of answers about one video, decoding it once; set their paths."""
+    """Write the clips and sheets of answers about one video, decoding it once; set their paths, and
+    append those of the clips to those of other videos."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    taken = {answer['clip'] for answer in others}
     with VideoReader(answers[0]['video'], fps) as video, ExitStack() as stack:
         drawings, writers = [], []
         for answer in answers:
-            stem = _free_stem(answer, out_dir, taken)
-            answer.update(clip=f'{stem}.mp4', sheet=f'{stem}.png')
-            taken.add(answer['clip'])
+            clip = free_path(out_dir, answer['video'], [answer['query']], '.mp4', clips)
+            answer.update(clip=clip, sheet=f'{clip.removesuffix(".mp4")}.png')
+            clips.append(clip)
             drawing = TubeDrawing(
                 answer['query'],
                 answer['span'],
@@ -255,12 +250,6 @@ def _draw(
                 writer.add(drawing.clip_frame(image, frame_id), times[frame_id])
     for answer, drawing in zip(answers, drawings):
         mmcv.imwrite(drawing.sheet(kept)[..., ::-1], answer['sheet'])
-
-
-def _free_stem(answer: dict, out_dir: Path, taken: set[str]) -> str:
-    name = str(out_dir / answer_name(answer['video'], [answer['query']]))
-    endings = itertools.chain([''], (f'_{i}' for i in itertools.count(2)))
-    return next(f'{name}{e}' for e in endings if f'{name}{e}.mp4' not in taken)
 
 
 def _frames(video: VideoReader):

@@ -125,27 +125,32 @@ def draw_grounding(
     colours = [query_colour(i) if found else NO_ANSWER for i, found in enumerate(answered)]
     draw_boxes(canvas, enlarged(bboxes), enlarged(gt_bboxes), font, colours)
 
-    notes, key = list(notes or [''] * len(queries)), []
-    if bboxes is not None and gt_bboxes is not None:
-        notes = [f'{note} {iou}'.strip() for note, iou in zip(notes, _ious(bboxes, gt_bboxes))]
-        key.append('solid: prediction, dashed: ground truth')
-    if not all(answered):
-        key.append('grey: nothing that was detected fits')
-    key = '; '.join([*key, *([caption] if caption else [])])
+    notes, key = _describe(notes or [''] * len(queries), bboxes, gt_bboxes, answered, caption)
     if sentence is None:
         strip = _legend(canvas.width, queries, notes, font, key, colours)
     else:
         words = mark_words(sentence, spans)
         strip = caption_strip(canvas.width, words, colours, notes, relations, key, font)
-    picture = Image.new('RGB', (canvas.width, canvas.height + strip.height))
-    picture.paste(canvas, (0, 0))
-    picture.paste(strip, (0, canvas.height))
-    return np.asarray(picture)
+    return np.concatenate([canvas, strip])
 
 
-def _ious(bboxes: np.ndarray, gt_bboxes: np.ndarray) -> list[str]:
-    both = [torch.as_tensor(np.asarray(b, dtype=np.float64)) for b in (bboxes, gt_bboxes)]
-    return [f'(IoU {iou:.2f})' for iou in box_iou(*both).diagonal().tolist()]
+def _describe(
+    notes: Sequence[str],
+    bboxes: np.ndarray | None,
+    gt_bboxes: np.ndarray | None,
+    answered: Sequence[bool],
+    caption: str,
+) -> tuple[list[str], str]:
+    """Notes with the IoU of every query, if it is known, and the line that explains the drawing."""
+    notes, key = list(notes), []
+    if bboxes is not None and gt_bboxes is not None:
+        both = [torch.as_tensor(np.asarray(b, dtype=np.float64)) for b in (bboxes, gt_bboxes)]
+        ious = box_iou(*both).diagonal().tolist()
+        notes = [f'{note} (IoU {iou:.2f})'.strip() for note, iou in zip(notes, ious)]
+        key.append('solid: prediction, dashed: ground truth')
+    if not all(answered):
+        key.append('grey: nothing that was detected fits')
+    return notes, '; '.join(filter(None, [*key, caption]))
 
 
 def caption_of(data_sample: DetDataSample) -> dict:

@@ -91,7 +91,9 @@ def test_sentences_share_frames_and_the_files_show_the_answers(
         'forward',
         lambda self, frames: batches.append(len(frames)) or extract(self, frames),
     )
-    answers = inferencer(video, texts, out_dir=str(tmp_path))['predictions']
+    result = inferencer(video, texts, out_dir=str(tmp_path))
+    answers = result['predictions']
+    assert result['visualization'] == [a['clip'] for a in answers]
     assert batches[-1] == 6 and sum(batches) <= 7  # one frame may be looked at before the others
     assert [a['query'] for a in answers] == texts
     assert [a['target'] for a in answers] == ['red circle', 'object', 'red circle']
@@ -106,7 +108,7 @@ def test_sentences_share_frames_and_the_files_show_the_answers(
         assert cv2.imread(answer['sheet']).shape[1] == 4 * (256 + 12)
     written = json.loads((tmp_path / 'predictions.json').read_text(encoding='utf-8'))
     assert written == json.loads(json.dumps(answers))
-    alone = inferencer(video, texts[1])['predictions'][0]  # other sentences do not matter
+    (alone,) = inferencer(video, texts[1])['predictions']  # other sentences do not matter
     assert alone['span'] == answers[1]['span'] and alone['bboxes'] == answers[1]['bboxes']
     assert alone['score'] == pytest.approx(answers[1]['score'], abs=1e-5)
 
@@ -178,6 +180,8 @@ def test_folders_of_frames_need_a_rate(inferencer, tmp_path):
 
 
 def test_mistakes_are_named(inferencer, cfg, detectors, repository, video):
+    with pytest.raises(ValueError, match='no video given'):
+        inferencer([], 'a dog')
     with pytest.raises(ValueError, match='2 videos but 3 texts'):
         inferencer([video, video], ['a', 'b', 'c'])
     with pytest.raises(ValueError, match="text ' ' of video 0 is empty"):

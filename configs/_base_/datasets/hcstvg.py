@@ -1,5 +1,6 @@
 # HC-STVG v1. It has no validation split, so the test split chooses the model, as in the field.
-# README.md here says which files.
+# See README.md here for the files of the data set; README.md in configs/vcma says how predicates and regions
+# are made.
 _base_ = ['./video_loaders.py', '../models/vcma_r101.py']
 
 root = 'data/hc-stvg/'

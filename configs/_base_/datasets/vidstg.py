@@ -1,4 +1,5 @@
-# VidSTG. README.md here says which files.
+# VidSTG. See README.md here for the files of the data set; README.md in configs/vcma says how predicates
+# and regions are made.
 _base_ = ['./video_loaders.py', '../models/vcma_r101.py']
 
 root = 'data/vidstg/'
