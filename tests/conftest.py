@@ -1,6 +1,8 @@
 """What every test shares: no network, few threads, mmdet's scope and the real samples."""
 
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 # Read by huggingface_hub when it is imported, which `import mmvg` below does.
@@ -31,6 +33,18 @@ def mmdet_scope():
 def repository() -> Path:
     """Root of the source tree."""
     return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def free_port() -> Callable[[], int]:
+    """A port of this machine that nobody listens on."""
+
+    def free_port() -> int:
+        with socket.socket() as server:
+            server.bind(('127.0.0.1', 0))
+            return server.getsockname()[1]
+
+    return free_port
 
 
 @pytest.fixture(scope='session')

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmvg.apis.checkpoint import read_checkpoint
+from mmvg.checkpoints import read_checkpoint
 from mmvg.datasets import Flickr30kEntitiesDataset
 from mmvg.datasets.entities_files import parse_sentence
 from mmvg.datasets.proposal_file import ProposalFile

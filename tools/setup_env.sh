@@ -45,8 +45,17 @@ for name in ('torch', 'torchvision'):
 PYTHON
 }
 
+# The downloads are large, so one that breaks off is tried again.
+mmvg_pip() {
+  local attempt
+  for attempt in 1 2 3; do
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@" && return
+    ((attempt < 3)) && sleep 5
+  done
+  return 1
+}
+
 mmvg_install() {
-  local pip=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
   "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || mmvg_create_venv
   # The two families install the same files, so one environment can only ever hold one of them.
   local owner="$VENV/mmvg-family"
@@ -58,14 +67,14 @@ mmvg_install() {
     local torch=${MMVG_TORCH:-torch==2.14.1 torchvision==0.29.1}
     echo "mmvg set-up: installing $torch (some minutes)"
     # shellcheck disable=SC2086  # one word per requirement or option
-    "${pip[@]}" $torch || mmvg_fail "could not install $torch; run the command again to go on," \
+    mmvg_pip $torch || mmvg_fail "could not install $torch; run the command again to go on," \
       'or choose another build with MMVG_TORCH'
   fi
   # The constraints keep the resolver from exchanging this build of torch for another.
   mmvg_torch_pins >"$VENV/mmvg-constraints.txt" ||
     mmvg_fail "torch or torchvision cannot be imported by $VENV/bin/python"
   echo "mmvg set-up: installing mmvg[$FAMILY,clip,video,test]"
-  "${pip[@]}" -c "$VENV/mmvg-constraints.txt" -e ".[$FAMILY,clip,video,test]" ||
+  mmvg_pip -c "$VENV/mmvg-constraints.txt" -e ".[$FAMILY,clip,video,test]" ||
     mmvg_fail "could not install mmvg[$FAMILY,clip,video,test]; run the command again to go on"
 }
 

@@ -1,5 +1,5 @@
 import multiprocessing
-import socket
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -13,14 +13,13 @@ def processes():
 
 
 @pytest.fixture(scope='session')
-def launch(processes):
+def launch(processes, free_port):
     """Run ``target(*args, env)`` in so many processes, with what a launcher tells each of them."""
 
     def launch(world_size, target, *args):
-        with socket.socket() as server:
-            server.bind(('127.0.0.1', 0))
-            port = server.getsockname()[1]
-        common = dict(WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        common = dict(
+            WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port())
+        )
         ranks = [
             processes.Process(
                 target=target, args=(*args, dict(common, RANK=str(rank), LOCAL_RANK=str(rank)))
@@ -29,7 +28,11 @@ def launch(processes):
         ]
         for process in ranks:
             process.start()
+        # One that fails leaves the others waiting for it.
+        while any(p.is_alive() for p in ranks) and not any(p.exitcode for p in ranks):
+            wait([p.sentinel for p in ranks if p.is_alive()])
         for process in ranks:
+            process.kill()
             process.join()
         assert [process.exitcode for process in ranks] == [0] * world_size
 

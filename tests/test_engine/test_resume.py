@@ -128,8 +128,8 @@ def test_killed_from_outside_at_any_time(tmp_path, processes):
     """SIGKILL from another process, after delays that fall anywhere in training."""
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     assert run(processes, whole) == 0
-    draw, exitcode, kills = random.Random(1), None, 0
-    while exitcode != 0:
+    draw, exitcode, kills = random.Random(1), -signal.SIGKILL, 0
+    while exitcode == -signal.SIGKILL:
         process = processes.Process(target=train, args=(broken,))
         process.start()
         if kills < 6:
@@ -138,6 +138,7 @@ def test_killed_from_outside_at_any_time(tmp_path, processes):
             kills += 1
         process.join()
         exitcode = process.exitcode
+    assert exitcode == 0
     weights, _, best = final_state(whole)
     resumed_weights, _, resumed_best = final_state(broken)
     assert resumed_best == best

@@ -283,7 +283,8 @@ def test_processes_together_count_every_sample_once(tmp_path, world_size, size):
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * world_size
     expected = {f'val/{name}': value for name, value in rate(random_samples(size)).items()}
     for rank in range(world_size):
         found = json.loads((tmp_path / f'{world_size}-{size}-{rank}.json').read_text())

@@ -1,5 +1,6 @@
 """A TransVG that builds in a moment, batches as a data loader gives them, QRNet's gates in full."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,11 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask
+from transformers.models.bert import modeling_bert
 
 
 @pytest.fixture
@@ -115,6 +120,18 @@ def host_waits(monkeypatch):
     return host_waits
 
 
+@contextmanager
+def _half_precision():
+    with torch.backends.mkldnn.flags(enabled=False), torch.autocast('cpu', torch.bfloat16):
+        yield
+
+
+@pytest.fixture
+def half_precision():
+    """Autocast to bfloat16; without oneDNN, whose LSTM fails on CPUs that lack AVX-512."""
+    return _half_precision
+
+
 @pytest.fixture
 def plain():
     """QRNet's gates by their definition, for one query: ``dynamic_linear``, ``gate``; and
@@ -122,3 +139,60 @@ def plain():
     return SimpleNamespace(
         dynamic_linear=plain_dynamic_linear, gate=plain_gate, randomise=randomise
     )
+
+
+class FakeGPU:
+    """A GPU that need not be there: its tensors know where they are and have no numbers.
+
+    What brings them together with a tensor of the CPU fails, as it would on a GPU.
+    """
+
+    device = torch.device('cuda', 0)
+
+    def __init__(self):
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def move(self, value):
+        """Tensors in dicts, lists, annotations and modules (in place); with the mode on."""
+        if isinstance(value, torch.Tensor):
+            return self.mode.from_tensor(value, static_shapes=True).to(self.device)
+        if isinstance(value, dict):
+            return {k: self.move(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.move(v) for v in value)
+        if isinstance(value, DetDataSample) and 'bboxes' in value.get('gt_instances', ()):
+            value.gt_instances.bboxes = self.move(value.gt_instances.bboxes)
+        for module in value.modules() if isinstance(value, nn.Module) else ():
+            for name, tensor in module.named_parameters(recurse=False):
+                moved = self.move(tensor.data)
+                module._parameters[name] = nn.Parameter(moved, tensor.requires_grad)
+            for name, tensor in module.named_buffers(recurse=False):
+                module._buffers[name] = self.move(tensor)
+        return value
+
+
+def _run_gru(inputs, hidden, weights, biases, layers, dropout, training, both_ways, batch_first):
+    """A stand-in that has the shape of a GRU's outputs and meets all its inputs."""
+    width = hidden.shape[-1] * (2 if both_ways else 1)
+    met = sum(tensor.sum() for tensor in (inputs, hidden, *weights))
+    return inputs.new_zeros(*inputs.shape[:-1], width) + met, hidden
+
+
+def _find_all(mask, as_tuple=False):
+    """``nonzero`` of a mask that is true everywhere; without numbers nobody can tell."""
+    found = mask.new_zeros((mask.numel(), mask.dim()), dtype=torch.long)
+    return found.unbind(1) if as_tuple else found
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """See :class:`FakeGPU`; without the few things that need a real GPU or real numbers."""
+    monkeypatch.setattr(nn.modules.rnn._VF, 'gru', _run_gru, raising=False)
+    monkeypatch.setattr(nn.RNNBase, 'flatten_parameters', lambda self: None)
+    monkeypatch.setattr(torch.Tensor, 'nonzero', _find_all)
+    # transformers 4 leaves out a mask that is true everywhere; 5 does not ask.
+    if hasattr(modeling_bert, '_prepare_4d_attention_mask_for_sdpa'):
+        monkeypatch.setattr(
+            modeling_bert, '_prepare_4d_attention_mask_for_sdpa', _prepare_4d_attention_mask
+        )
+    return FakeGPU()

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ def run_tool(repository: Path, tmp_path_factory) -> Callable[..., str]:
         program = 'bash' if name.endswith('.sh') else sys.executable
         search = os.pathsep.join([str(repository), os.environ.get('PYTHONPATH', '')])
         folders = [str(Path(sys.executable).parent), os.environ['PATH']]
-        result = subprocess.run(
+        process = subprocess.Popen(
             [program, str(repository / 'tools' / name), *map(str, args)],
             cwd=tmp_path_factory.mktemp('cwd'),
             env={
@@ -64,10 +65,15 @@ def run_tool(repository: Path, tmp_path_factory) -> Callable[..., str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            start_new_session=True,
         )
-        assert result.returncode == 0, result.stdout[-4000:]
-        return result.stdout
+        try:
+            output = process.communicate(timeout=300)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that a launcher started
+            pytest.fail(f'{name} did not end:\n{process.communicate()[0][-4000:]}')
+        assert process.returncode == 0, output[-4000:]
+        return output
 
     return run
 

@@ -208,7 +208,8 @@ def chromium(*args):
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
         pytest.skip(f'none of {", ".join(names)} is on PATH; apt-get install chromium')
-    flags = ('--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars')
+    flags = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage')
+    flags += ('--hide-scrollbars',)
     result = subprocess.run(
         [program, *flags, *map(str, args)],
         capture_output=True,

@@ -368,13 +368,12 @@ class ReIR(FrozenRoIDetector):
         """
         found = self.choose(inputs)
         results = []
-        proposals = inputs['box_present'].sum(1).tolist()
         for i, sample in enumerate(data_samples):
             count = len(sample.queries)
             fields = {k: v[i, :count] for k, v in found.items()}
             canvas = fields['bboxes']
             for name in ('proposal_bboxes', 'proposal_scores'):
-                fields[name] = fields[name][:, : proposals[i]]
+                fields[name] = fields[name][:, : len(sample.proposals)]
             for name in [k for k in fields if k.endswith('bboxes')]:
                 boxes = fields[name]
                 moved = canvas_to_image(boxes.reshape(-1, 4), sample.metainfo)

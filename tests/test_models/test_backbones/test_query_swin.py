@@ -255,4 +255,4 @@ def test_mixed_precision_stays_close(plain):
         expected = model(images(), texts())
         with torch.autocast('cpu', torch.bfloat16):
             outs = model(images(), texts())
-    assert all(relative(a.float(), b) < 0.03 for a, b in zip(outs, expected))
+    assert all(relative(a.float(), b) < 0.05 for a, b in zip(outs, expected))

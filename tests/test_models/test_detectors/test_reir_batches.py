@@ -170,12 +170,12 @@ def test_boxes_of_large_pictures_stay_where_they_are_in_mixed_precision(reir):
 
 
 @pytest.mark.parametrize('name', OPTIONS)
-def test_mixed_precision(reir, name):
+def test_mixed_precision(reir, half_precision, name):
     """Of bfloat16 on the CPU; losses stay near those of single precision."""
     inputs = reir.collate(reir.usual_images() + reir.odd_images())
     expected = reir.build(refine='always', **OPTIONS[name]).loss(inputs, [])
     model = reir.build(refine='always', **OPTIONS[name])
-    with torch.autocast('cpu', torch.bfloat16):
+    with half_precision():
         losses = model.loss(inputs, [])
         boxes = model.choose(inputs)['bboxes']
     assert finite(boxes)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.runner.checkpoint import load_state_dict
+from mmengine.structures import InstanceData
 
 from mmvg.structures import apply_deltas, clip_to_size
 
@@ -245,7 +246,9 @@ def make_sample(inputs, image, homography=None):
     count = int(inputs['phrase_present'][image].sum())
     queries = [f'query {i}' for i in range(count)]
     meta = dict(img_path='a.png', queries=queries, homography_matrix=homography)
-    return DetDataSample(metainfo=meta)
+    sample = DetDataSample(metainfo=meta)
+    sample.proposals = InstanceData(bboxes=inputs['boxes'][image][inputs['box_present'][image]])
+    return sample
 
 
 @pytest.mark.parametrize('refine', ['always', 'never'])

@@ -246,6 +246,29 @@ def test_half_precision_leaves_the_head_in_float32(batch, phase):
     assert answers['p'].tubes.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {},
+        dict(temporal='segment', event_share=0.4, same_tube_always=True, own_motion=True),
+        dict(tied=False, tube_coupling=0.3, clip_coupling=0.2, m_source='q_hat', kl='reverse'),
+        dict(beta_mode='fusion', e_start='prior'),
+    ],
+)
+def test_nothing_is_made_on_another_device(batch, fake_gpu, monkeypatch, settings):
+    head = build(**settings)
+    # How many relations an entity has is a number, which a fake GPU does not know.
+    roles = mean_field._roles(head.potentials(*batch))
+    with fake_gpu.mode:
+        head, (text, video), roles = map(fake_gpu.move, (head, batch, roles))
+        monkeypatch.setattr(mean_field, '_roles', lambda p: roles)
+        for head.phase in ('warmup', 'E', 'M'):
+            losses = head.loss(text, video)
+            assert losses and {loss.device for loss in losses.values()} == {fake_gpu.device}
+        found = head.predict(text, video)
+    assert {q.device for b in found.values() for q in (b.tubes, b.clips)} == {fake_gpu.device}
+
+
 def test_the_contrast_leaves_out_what_may_be_true(batch):
     text, video = batch
     head = build()

@@ -96,11 +96,11 @@ def test_a_batch_without_phrases():
     assert found['phrases'].shape == (1, 0, DIMS) and found['caption'].shape == (1, DIMS)
 
 
-def test_mixed_precision():
+def test_mixed_precision(half_precision):
     for rnn in ('gru', 'lstm'):
         model = build(rnn=rnn)
         expected = model(*make())
-        with torch.autocast('cpu', torch.bfloat16):
+        with half_precision():
             found = model(*make())
         for name, value in expected.items():
             torch.testing.assert_close(found[name].float(), value, atol=2e-2, rtol=0)
