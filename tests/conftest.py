@@ -1,7 +1,11 @@
 """What every test shares: no network, few threads, mmdet's scope and the real samples."""
 
+import contextlib
+import io
 import os
+import runpy
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +37,22 @@ def mmdet_scope():
 def repository() -> Path:
     """Root of the source tree."""
     return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def call_tool() -> Callable[..., str]:
+    """Run ``tools/NAME`` in this process, which saves the imports; returns its standard output."""
+
+    def call_tool(name: str, *args: object) -> str:
+        path, output = REPOSITORY / 'tools' / name, io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+            patch.setattr(sys, 'argv', [name, *map(str, args)])
+            patch.setenv('LOCAL_RANK', '0')
+            patch.syspath_prepend(str(path.parent))  # as python does
+            runpy.run_path(str(path), run_name='__main__')
+        return output.getvalue()
+
+    return call_tool
 
 
 @pytest.fixture(scope='session')

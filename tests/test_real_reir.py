@@ -1,8 +1,6 @@
 """ReIR on real Flickr30k pictures and captions: proposals, relations, vocabularies, train, test, infer."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,7 +132,7 @@ def write_vectors(path: Path, root: Path, categories: list[str]) -> None:
 
 
 @pytest.fixture(scope='module')
-def project(samples, repository, tmp_path_factory):
+def project(samples, repository, call_tool, tmp_path_factory):
     """The prepared data set, a model trained on it, and a function that runs a tool in its folder."""
     folder = tmp_path_factory.mktemp('reir')
     root = folder / 'data'
@@ -145,13 +143,9 @@ def project(samples, repository, tmp_path_factory):
 
     def call(tool: str, *args: object) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            path = repository / 'tools' / tool
-            patch.syspath_prepend(str(path.parent))
             patch.setenv('MMVG_FLICKR30K_ROOT', str(root))
             patch.chdir(folder)
-            patch.setenv('LOCAL_RANK', '0')
-            patch.setattr(sys, 'argv', [tool, *map(str, args)])
-            runpy.run_path(str(path), run_name='__main__')
+            call_tool(tool, *args)
 
     detect = ('analysis_tools/extract_proposals.py', 'detector.py', 'none', 'recipe.py')
     # One by one, as pictures are detected when a caption is asked about.

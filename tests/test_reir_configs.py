@@ -1,10 +1,6 @@
 """ReIR's configs are built, learn and answer; the recipes say what the specification says."""
 
-import contextlib
-import io
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,16 +87,8 @@ def write_referit(root):
         write_picture(root / f'images/{split}.jpg', 120, 90, 7)
 
 
-def call_tool(name, *args):
-    path = ROOT / 'tools' / name
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(sys, 'argv', [name, *map(str, args)])
-        patch.syspath_prepend(str(path.parent))
-        runpy.run_path(str(path), run_name='__main__')
-
-
 @pytest.fixture(scope='module', autouse=True)
-def data(tmp_path_factory):
+def data(call_tool, tmp_path_factory):
     """Both data sets with all that the recipes read, made by the tools with the recipes' names."""
     root = tmp_path_factory.mktemp('data')
     flickr, referit = root / 'flickr30k', root / 'referit'
@@ -435,7 +423,7 @@ def test_rows_of_the_table_have_parameters_without_gradient():
         assert head.regressor is not None and head.relation_classifier is not None
 
 
-def test_the_category_alone_is_evaluated_without_a_checkpoint(tmp_path):
+def test_the_category_alone_is_evaluated_without_a_checkpoint(tmp_path, call_tool):
     """Of the boxes of the named kind the detector's best, or its best of all (own count)."""
     cfg = Config.fromfile(REIR / 'reir_shapes_argmax.py')
     test = {**cfg.test_dataloader.dataset, 'num_scenes': 30, 'pipeline': []}

@@ -3,10 +3,8 @@
 import contextlib
 import copy
 import inspect
-import io
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +36,6 @@ def folder(data, monkeypatch):
     """The recipes' data/ lies in the working folder."""
     monkeypatch.chdir(data)
     return data
-
-
-def call_tool(name, *args):
-    path = ROOT / 'tools' / name
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(sys, 'argv', [name, *map(str, args)])
-        patch.syspath_prepend(str(path.parent))
-        runpy.run_path(str(path), run_name='__main__')
 
 
 def load(name):
@@ -205,7 +195,7 @@ def write_layouts(root):
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
+def data(call_tool, tmp_path_factory):
     """What the configs read: by the tools with the configs' names, but for the recipes' regions."""
     root = tmp_path_factory.mktemp('vcma')
     write_layouts(root)

@@ -1,8 +1,6 @@
 """Phrases with several right boxes: the any-box protocol of Flickr30k Entities."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -103,7 +101,7 @@ def test_the_canvas_protocol_and_wrong_counts_fail_at_the_first_sample():
             GroundingMetric().process({}, [sample(UNION, UNION, answers)])
 
 
-def test_a_dump_keeps_the_right_boxes(tmp_path, repository, monkeypatch, capsys):
+def test_a_dump_keeps_the_right_boxes(tmp_path, call_tool, capsys):
     out_file = tmp_path / 'predictions.json'
     items = [sample([20, 0, 30, 10], UNION, [PAIR]), sample(UNION, UNION)]
     result = rate(items, out_file=str(out_file))
@@ -111,10 +109,7 @@ def test_a_dump_keeps_the_right_boxes(tmp_path, repository, monkeypatch, capsys)
     assert samples[0]['gt_bboxes_any'] == [PAIR] and 'gt_bboxes_any' not in samples[1]
 
     def rate_again(*options):
-        monkeypatch.setattr(sys, 'argv', ['eval_predictions.py', str(out_file), *options])
-        tool = repository / 'tools' / 'analysis_tools' / 'eval_predictions.py'
-        runpy.run_path(str(tool), run_name='__main__')
-        lines = capsys.readouterr().out.splitlines()
+        lines = call_tool('analysis_tools/eval_predictions.py', out_file, *options).splitlines()
         return {k: float(v) for k, v in (line.split(': ') for line in lines if ': ' in line)}
 
     assert rate_again() == result

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -79,30 +78,13 @@ def run_tool(repository: Path, tmp_path_factory) -> Callable[..., str]:
 
 
 @pytest.fixture
-def call_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
-    """Run a tool in this process, which saves the imports; returns its standard output."""
-
-    def call(name: str, *args: object) -> str:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        monkeypatch.syspath_prepend(str((repository / 'tools' / name).parent))  # as python does
-        capsys.readouterr()
-        runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
-        return capsys.readouterr().out
-
-    return call
-
-
-@pytest.fixture
-def fail_tool(repository: Path, monkeypatch, capsys) -> Callable[..., str]:
+def fail_tool(call_tool, capsys) -> Callable[..., str]:
     """Run a tool in this process, expect exit status 2; returns the one line on stderr."""
 
     def fail(name: str, *args: object) -> str:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        monkeypatch.syspath_prepend(str((repository / 'tools' / name).parent))  # as python does
-        monkeypatch.setenv('LOCAL_RANK', '0')
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
+            call_tool(name, *args)
         assert caught.value.code == 2
         (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
         return line
