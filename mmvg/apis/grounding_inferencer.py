@@ -68,7 +68,7 @@ class GroundingInferencer:
         self.cfg = cfg = own_config(model)
         if is_video_model(cfg):
             raise ValueError(
-                f'{cfg.filename} is of a model of videos; give --videos, in Python take '
+                f'{cfg.filename or "the config"} is of a model of videos; give --videos, in Python take '
                 'VideoGroundingInferencer'
             )
         self.device = device or get_device()

@@ -69,8 +69,9 @@ class VideoGroundingInferencer:
         self.cfg = cfg = own_config(model)
         if not is_video_model(cfg):
             raise ValueError(
-                f'{cfg.filename} is of a model of pictures: its test pipeline has no SampleFrames; '
-                'give pictures (--images), or the config of a model of videos, such as vcma_shapes'
+                f'{cfg.filename or "the config"} is of a model of pictures: its test pipeline has no '
+                'SampleFrames; give pictures (--images), or the config of a model of videos, such as '
+                'vcma_shapes'
             )
         if detector is None:
             raise ValueError(

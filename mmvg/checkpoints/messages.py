@@ -38,7 +38,8 @@ def _find_code(error: Exception) -> str | None:
     """What torch refused to unpickle."""
     if 'TorchScript' in str(error):
         return 'a TorchScript archive'
-    found = re.search(r'GLOBAL (\S+)', str(error))
+    # The second is the wording of torch 2.1.
+    found = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
     return found[1] if found and isinstance(error, pickle.UnpicklingError) else None
 
 

@@ -9,7 +9,8 @@ import importlib
 import importlib.util
 
 REMEDY = (
-    'In a new environment: pip install "mmvg[openmmlab]" (or "mmvg[onedl]", the maintained forks).'
+    'In a new environment, in the folder of mmvg: pip install -e ".[openmmlab]" (or ".[onedl]", the '
+    'maintained forks).'
 )
 
 

@@ -142,6 +142,8 @@ class ProposalWriter:
         except OSError as e:
             self._journal.close()
             raise ValueError(f'another process is writing to {self.READER.KIND} {self.path}') from e
+        for left in self.path.glob('.index.npy.*.part'):  # by a killed process
+            left.unlink()
 
     def _content(self) -> Iterator[Path]:
         """Files of the folder, less a half-written description that a killed process left."""

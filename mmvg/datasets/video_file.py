@@ -18,7 +18,7 @@ def import_av() -> ModuleType:
         import av
     except ImportError as e:
         raise ImportError(
-            'decoding a video file needs PyAV: pip install mmvg[video] (or: pip install av); '
+            'decoding a video file needs PyAV: pip install av; '
             'folders of frames are read without it'
         ) from e
     return av

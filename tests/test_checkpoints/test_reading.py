@@ -1,12 +1,14 @@
 """Reading checkpoint files without running code from them."""
 
 import os
+import pickle
 
 import pytest
 import torch
 from mmengine.utils import digit_version
 
 from mmvg.checkpoints import read_checkpoint, read_file
+from mmvg.checkpoints.messages import explained
 
 needs_allow_list = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6'),
@@ -49,6 +51,22 @@ def test_no_code_is_run(exploit, monkeypatch, tmp_path, name):
         read_checkpoint(exploit)
     assert not (tmp_path / 'run').exists()
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    'message, expected',
+    [
+        (
+            'Weights only load failed. ... Unsupported class argparse.Namespace',
+            'argparse.Namespace',
+        ),
+        ('Weights only load failed. ... Unsupported global: GLOBAL os.mkdir was', 'os.mkdir'),
+    ],
+)
+def test_what_torch_of_any_version_refuses_is_no_damage(message, expected):
+    with pytest.raises(ValueError, match=f'a.pth was not loaded: it holds {expected}, .*; ask'):
+        with explained('a.pth', 'ask'):
+            raise pickle.UnpicklingError(message)
 
 
 def test_damaged_file_is_refused(tmp_path):

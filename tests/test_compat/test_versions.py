@@ -16,7 +16,7 @@ def test_missing_package_is_one_line_with_the_remedy(repository, name):
     )
     last_line = done.stderr.strip().splitlines()[-1]
     assert last_line.startswith(f'ImportError: mmvg needs MMDetection 3, and {name} is not inst')
-    assert 'pip install "mmvg[openmmlab]"' in last_line
+    assert 'pip install -e ".[openmmlab]"' in last_line
 
 
 def test_versions_that_mmdet_refuses(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from mmengine.structures import InstanceData
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask
 from transformers.models.bert import modeling_bert
 
 
@@ -87,8 +86,11 @@ def randomise(module, std, *names):
     return module
 
 
+_ASKING = 'nonzero', 'masked_select', '_local_scalar_dense', 'repeat_interleave', '_unique2'
+
+
 class HostWaits(TorchDispatchMode):
-    """Notes every operation for which the host of a GPU would wait, to learn a size or a value."""
+    """Notes most operations for which the host of a GPU would wait, to learn a size or a value."""
 
     def __init__(self):
         super().__init__()
@@ -99,7 +101,7 @@ class HostWaits(TorchDispatchMode):
         by_mask = name in ('index', 'index_put', 'index_put_') and any(
             index is not None and index.dtype == torch.bool for index in args[1]
         )
-        if by_mask or name in ('nonzero', 'masked_select', '_local_scalar_dense'):
+        if by_mask or name in _ASKING:
             self.names.append(name)
         return func(*args, **(kwargs or {}))
 
@@ -192,7 +194,7 @@ def fake_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, 'nonzero', _find_all)
     # transformers 4 leaves out a mask that is true everywhere; 5 does not ask.
     if hasattr(modeling_bert, '_prepare_4d_attention_mask_for_sdpa'):
-        monkeypatch.setattr(
-            modeling_bert, '_prepare_4d_attention_mask_for_sdpa', _prepare_4d_attention_mask
-        )
+        from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask as whole
+
+        monkeypatch.setattr(modeling_bert, '_prepare_4d_attention_mask_for_sdpa', whole)
     return FakeGPU()

@@ -60,6 +60,7 @@ def test_shorter_samples_are_filled_up():
     assert (inputs['word_ids'] == -1).all() and inputs['word_ids'].shape == (3, 2, 3)
     assert inputs['phrase_lengths'].tolist() == [[2, 1], [3, 0], [1, 0]]
     assert inputs['phrase_present'].tolist() == [[True, True], [True, False], [True, False]]
+    assert inputs['phrase_index'].tolist() == [[0, 0, 1, 2], [0, 1, 0, 0]]
     assert inputs['relations'].tolist() == [[0, 0, 1], [1, 0, 0]]
     assert inputs['relation_targets'].tolist() == [[1, 0, 1], [0, 0, 0]]
 
@@ -68,6 +69,7 @@ def test_nothing_to_find_still_makes_a_batch():
     inputs = collate(sample('a', [], boxes=0), sample('b', [], boxes=0))
     assert inputs['boxes'].shape == (2, 1, 4) and not inputs['box_present'].any()
     assert inputs['phrase_ids'].shape == (2, 1, 1) and not inputs['phrase_present'].any()
+    assert inputs['phrase_index'].shape == (2, 0)
     assert inputs['relations'].shape == (0, 3) and inputs['relation_targets'].shape == (0, 3)
 
 

@@ -9,6 +9,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
+from mmvg.apis import load_config
+from mmvg.models import TransVG
+
 LENGTH = 9  # tokens of a query
 
 
@@ -118,6 +121,12 @@ def test_the_table_adds_up(tiny, call_tool):
     _, per_picture, per_query, flops, macs = table['total']
     assert flops == pytest.approx(per_picture + 3 * per_query, abs=3e-3)
     assert macs == pytest.approx(flops / 2, abs=1e-3)
+
+
+def test_a_model_may_be_given_by_its_class(tool, tiny):
+    cfg = load_config(tiny)
+    cfg.model.type = TransVG
+    tool['check_model'](cfg)
 
 
 def test_what_does_not_fit_is_refused(tiny, fail_tool):

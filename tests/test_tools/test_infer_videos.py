@@ -100,7 +100,7 @@ def test_mistakes_are_named(
         assert 'vcma_shapes.py is of a model of videos; tools/infer.py --videos draws' in error
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, 'av', None)
-        assert 'pip install mmvg[video]' in fail_tool(*common, *video, *detector)
+        assert 'pip install av' in fail_tool(*common, *video, *detector)
 
 
 @pytest.mark.parametrize(

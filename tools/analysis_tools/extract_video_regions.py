@@ -78,7 +78,7 @@ def parse_args() -> argparse.Namespace:
     add_choice(
         '--roi-size', type=int, help='side of the RoIAlign grid of a detector of one stage (7)'
     )
-    add_options(parser, batch_size=8)  # of frames
+    add_options(parser, batch_size=8, unit='frames')
     add('--skip-broken', action='store_true', help='leave out videos that cannot be decoded')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the data set')
     return parser.parse_args()

@@ -18,11 +18,11 @@ from mmvg.datasets.proposal_writer import ProposalWriter
 _RECORD_KEYS = ('img', 'img_path', 'img_id', 'height', 'width', 'source')
 
 
-def add_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
+def add_options(parser: argparse.ArgumentParser, batch_size: int, unit: str = 'pictures') -> None:
     """What every extractor can be told."""
     add = parser.add_argument
     add('--split', nargs='+', choices=SPLITS, default=list(SPLITS))
-    add('--batch-size', type=int, default=batch_size, help='default: %(default)s')
+    add('--batch-size', type=int, default=batch_size, help=f'{unit} (default: %(default)s)')
     add('--num-workers', type=int, default=2, help='default: %(default)s')
     add('--device', default=get_device(), help='default: the best available')
 

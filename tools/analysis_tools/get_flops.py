@@ -68,7 +68,9 @@ def canvas(cfg: Config) -> tuple[int, int]:
 
 def check_model(cfg: Config) -> None:
     """Raise ValueError unless the model takes pictures and tokens of queries."""
-    if not issubclass(MODELS.get(cfg.model.type) or object, TransVG):
+    kind = cfg.model.type
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not issubclass(kind or object, TransVG):
         raise ValueError(
             f'{cfg.filename} is a config of {cfg.model.type}; this tool counts TransVG, QRNet and '
             'models derived from them. Time ReIR with tools/analysis_tools/benchmark.py --compare '

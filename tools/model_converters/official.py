@@ -142,6 +142,8 @@ def load_official(
         raise FileNotFoundError(f'{path} does not exist; give the path of an official checkpoint.')
     # Official training scripts store their command line next to the weights.
     remedy = 'ask its authors for a plain state dict'
+    if not hasattr(torch.serialization, 'safe_globals'):
+        remedy += ', or use torch 2.5 or later, which can be told that a command line is harmless'
     content = read_file(path, remedy, allow=[argparse.Namespace])
     is_wrapped = isinstance(content, dict) and isinstance(content.get(key), dict)
     state_dict = content[key] if is_wrapped else content

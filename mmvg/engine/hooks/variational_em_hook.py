@@ -69,11 +69,10 @@ class VariationalEMHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         """Set the phase."""
         head = unwrap(runner.model).tube_head
-        phase, share = self.phase_at(runner.iter)
-        if phase != head.phase:
-            _forget_losses(runner)
-        head.phase = phase
+        head.phase, share = self.phase_at(runner.iter)
         head.beta_scale.fill_(share)
+        if head.phase != self.phase_at(runner.iter - 1)[0]:
+            _forget_losses(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the metric of a round."""

@@ -23,7 +23,7 @@ def import_open_clip() -> ModuleType:
         import open_clip
     except ImportError as e:
         raise ImportError(
-            f'the CLIP teacher needs open_clip ({e}): pip install "mmvg[clip]"'
+            f'the CLIP teacher needs open_clip ({e}): pip install "open_clip_torch>=3.1,<4"'
         ) from e
     return open_clip
 

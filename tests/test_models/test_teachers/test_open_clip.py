@@ -427,7 +427,7 @@ def test_wrong_arguments():
 
 def test_without_open_clip(monkeypatch):
     monkeypatch.setitem(sys.modules, 'open_clip', None)
-    with pytest.raises(ImportError, match=r'pip install "mmvg\[clip\]"'):
+    with pytest.raises(ImportError, match='pip install "open_clip_torch'):
         OpenCLIPTeacher()
 
 
