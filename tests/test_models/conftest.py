@@ -154,6 +154,12 @@ class FakeGPU:
     def __init__(self):
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
+    @contextmanager
+    def on(self, amp=False):
+        """With the mode on, and automatic mixed precision if wanted."""
+        with self.mode, torch.autocast('cuda', torch.float16, enabled=amp):
+            yield
+
     def move(self, value):
         """Tensors in dicts, lists, annotations and modules (in place); with the mode on."""
         if isinstance(value, torch.Tensor):
@@ -192,6 +198,7 @@ def fake_gpu(monkeypatch):
     monkeypatch.setattr(nn.modules.rnn._VF, 'gru', _run_gru, raising=False)
     monkeypatch.setattr(nn.RNNBase, 'flatten_parameters', lambda self: None)
     monkeypatch.setattr(torch.Tensor, 'nonzero', _find_all)
+    monkeypatch.setattr(torch.cuda.amp.common, 'amp_definitely_not_available', lambda: False)
     # transformers 4 leaves out a mask that is true everywhere; 5 does not ask.
     if hasattr(modeling_bert, '_prepare_4d_attention_mask_for_sdpa'):
         from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask as whole

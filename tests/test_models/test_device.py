@@ -1,8 +1,9 @@
-"""A tensor that a forward pass makes on the CPU meets those of the GPU, and fails."""
+"""A tensor that a forward pass makes on the CPU meets those of the GPU, and fails; so does a wrong type."""
 
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
@@ -12,25 +13,30 @@ from mmvg.apis import load_config
 from mmvg.models.teachers import open_clip
 
 
+@pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize('name', ['transvg_shapes', 'qrnet_shapes', 'reir_shapes'])
-def test_training_and_answering_stay_on_the_gpu(fake_gpu, name):
+def test_training_and_answering_stay_on_the_gpu(fake_gpu, name, amp):
     cfg = load_config(name)
     dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, num_scenes=2))
     model = MODELS.build(cfg.model).train()
     if name.startswith('reir'):
         model.set_iteration(model.refine_start + 1)
     batch = model.data_preprocessor(pseudo_collate([dataset[i] for i in range(2)]), True)
-    with fake_gpu.mode:
+    with fake_gpu.on(amp):
         model, inputs, samples = map(
             fake_gpu.move, (model, *map(batch.get, ('inputs', 'data_samples')))
         )
         losses = model(inputs, samples, mode='loss')
-        assert losses and {loss.device for loss in losses.values()} == {fake_gpu.device}
+        assert {(loss.device, loss.dtype) for loss in losses.values()} == {
+            (fake_gpu.device, torch.float32)
+        }
         found = model.eval()(inputs, samples, mode='predict')
-    assert {sample.pred_instances.bboxes.device for sample in found} == {fake_gpu.device}
+    boxes = [sample.pred_instances.bboxes for sample in found]
+    assert {(b.device, b.dtype) for b in boxes} == {(fake_gpu.device, torch.float32)}
 
 
-def test_distillation_stays_on_the_gpu(fake_gpu, monkeypatch):
+@pytest.mark.parametrize('amp', [False, True])
+def test_distillation_stays_on_the_gpu(fake_gpu, monkeypatch, amp):
     cfg = load_config('epmvg/transvg_shapes')
     dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, num_scenes=2))
     model = MODELS.build(cfg.model).train()
@@ -42,7 +48,7 @@ def test_distillation_stays_on_the_gpu(fake_gpu, monkeypatch):
     monkeypatch.setattr(open_clip, '_content_boxes', lambda mask: [[0, 0, 64, 64]] * len(mask))
     hook.teacher.cache = None
     batch = model.data_preprocessor(pseudo_collate([dataset[i] for i in range(2)]), True)
-    with fake_gpu.mode:
+    with fake_gpu.on(amp):
         fake_gpu.move(hook.teacher)
         model, inputs, samples = map(
             fake_gpu.move, (model, *map(batch.get, ('inputs', 'data_samples')))

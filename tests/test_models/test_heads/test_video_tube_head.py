@@ -246,6 +246,7 @@ def test_half_precision_leaves_the_head_in_float32(batch, phase):
     assert answers['p'].tubes.dtype == torch.float32
 
 
+@pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize(
     'settings',
     [
@@ -255,11 +256,11 @@ def test_half_precision_leaves_the_head_in_float32(batch, phase):
         dict(beta_mode='fusion', e_start='prior'),
     ],
 )
-def test_nothing_is_made_on_another_device(batch, fake_gpu, monkeypatch, settings):
+def test_nothing_is_made_on_another_device(batch, fake_gpu, monkeypatch, settings, amp):
     head = build(**settings)
     # How many relations an entity has is a number, which a fake GPU does not know.
     roles = mean_field._roles(head.potentials(*batch))
-    with fake_gpu.mode:
+    with fake_gpu.on(amp):
         head, (text, video), roles = map(fake_gpu.move, (head, batch, roles))
         monkeypatch.setattr(mean_field, '_roles', lambda p: roles)
         for head.phase in ('warmup', 'E', 'M'):
