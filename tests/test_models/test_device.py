@@ -1,4 +1,7 @@
-"""A tensor that a forward pass makes on the CPU meets those of the GPU, and fails; so does a wrong type."""
+"""A tensor that a forward pass makes on the CPU meets those of the GPU, and fails.
+
+Mixed precision: losses and boxes are float32. Not every mix of types is noticed.
+"""
 
 from types import SimpleNamespace
 
