@@ -413,6 +413,18 @@ def test_recipe_is_that_of_the_specification(name, epoch):
     assert metric.get('dataset', 'vidstg') == ('hcstvg' if 'hcstvg' in name else 'vidstg')
 
 
+@pytest.mark.parametrize('name', ['vidstg', 'hcstvg'])
+def test_all_files_of_a_recipe_may_lie_elsewhere(name, monkeypatch):
+    monkeypatch.setenv(f'MMVG_{name.upper()}_ROOT', '/elsewhere')
+    cfg = load_config(f'vcma_r101_{name}')
+    assert cfg.model.tube_head.predicates == '/elsewhere/predicates.json'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        _, tubes, parse, _ = loader.dataset.pipeline
+        assert loader.dataset.data_root == '/elsewhere/'
+        assert tubes.region_file == '/elsewhere/regions'
+        assert parse.predicates == '/elsewhere/predicates.json'
+
+
 def test_schedule_of_shapes_validates_after_every_round():
     cfg = Config.fromfile(ROOT / 'configs/vcma/vcma_shapes.py')
     (hook,) = cfg.custom_hooks

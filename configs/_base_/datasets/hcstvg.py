@@ -3,7 +3,7 @@
 # are made.
 _base_ = ['./video_loaders.py', '../models/vcma_r101.py']
 
-root = 'data/hc-stvg/'
+root = '{{$MMVG_HCSTVG_ROOT:data/hc-stvg}}/'
 pipeline = [
     {{_base_.sample}},
     dict(

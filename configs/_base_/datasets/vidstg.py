@@ -2,7 +2,7 @@
 # and regions are made.
 _base_ = ['./video_loaders.py', '../models/vcma_r101.py']
 
-root = 'data/vidstg/'
+root = '{{$MMVG_VIDSTG_ROOT:data/vidstg}}/'
 pipeline = [
     {{_base_.sample}},
     dict(
