@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mmvg.apis import (
     check_checkpoint_path,
     check_files,
+    class_of,
     concise_errors,
     leave_distribution,
     load_config,
@@ -64,10 +65,8 @@ def parse_args() -> argparse.Namespace:
 def dumping_metrics(evaluator: dict | list) -> Iterator[ConfigDict]:
     """Every metric that can write its samples to an ``out_file``, however deep in the config."""
     for item in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        kind = item.get('type')
-        kind = METRICS.get(kind) if isinstance(kind, str) else kind
         # Derived metrics hand their parents' arguments on.
-        parents = inspect.getmro(kind or object)
+        parents = inspect.getmro(class_of(item, METRICS))
         if any('out_file' in inspect.signature(p.__init__).parameters for p in parents):
             yield item
         yield from dumping_metrics(item.get('metrics', []))

@@ -6,7 +6,7 @@ from mmvg.checkpoints import (
 )
 
 from .box_detector import BoxDetector, match_categories
-from .dataset_configs import SPLITS, dataset_class, single_datasets, split_datasets
+from .dataset_configs import SPLITS, class_of, single_datasets, split_datasets
 from .grounding_inferencer import GroundingInferencer
 from .recipe_files import check_files
 from .start_up import (
@@ -30,8 +30,8 @@ __all__ = [
     'check_first_picture',
     'check_initial_weights',
     'check_together',
+    'class_of',
     'concise_errors',
-    'dataset_class',
     'leave_distribution',
     'load_config',
     'load_weights',

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
 
 SPLITS = ('train', 'val', 'test')
 
@@ -44,7 +45,7 @@ def split_datasets(cfg: Config, splits: Sequence[str] = SPLITS) -> list[tuple[st
     return found
 
 
-def dataset_class(dataset: dict) -> type:
-    """Of a single data set's config; ``object`` if its type is not registered."""
-    kind = dataset['type']
-    return (DATASETS.get(kind) or object) if isinstance(kind, str) else kind
+def class_of(config: dict, registry: Registry = DATASETS) -> type:
+    """What a config would build: of a name or a class; ``object`` if it has none that is known."""
+    kind = config.get('type')
+    return (registry.get(kind) if isinstance(kind, str) else kind) or object

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config, ConfigDict
 
-from mmvg.apis import dataset_class, single_datasets, split_datasets
+from mmvg.apis import class_of, single_datasets, split_datasets
 from mmvg.apis.inference import find_pipeline
 from mmvg.datasets import GroundingJSONLDataset
 
@@ -55,4 +55,4 @@ def test_splits_of_a_config():
     ],
 )
 def test_class_of_a_data_set(kind, expected):
-    assert dataset_class(dict(type=kind)) is expected
+    assert class_of(dict(type=kind)) is expected

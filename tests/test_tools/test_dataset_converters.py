@@ -360,7 +360,7 @@ def test_real_referit_files_become_the_index_file(samples, tmp_path, convert):
     """The two official forms of ReferIt's val split hold the same expressions and boxes."""
     folder = samples / 'referitgame'
     convert(
-        *('ReferItGameDataset', tmp_path / 'a.jsonl', '--options', 'split=val'),
+        *('ReferItGameDataset', tmp_path / 'a.jsonl', '--cfg-options', 'split=val'),
         *('bbox_file=referit_bbox_subset.json', 'imsize_file=referit_imsize_subset.json'),
         f'data_root={folder / "text_objseg"}',
     )

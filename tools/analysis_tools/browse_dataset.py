@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmvg.apis import concise_errors, dataset_class, load_config, split_datasets
+from mmvg.apis import class_of, concise_errors, load_config, split_datasets
 from mmvg.datasets import VideoGroundingDataset
 from mmvg.visualization import caption_of, draw_grounding
 
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def check_kind(cfg: Config, split: str) -> None:
     """Raise ValueError if data sets are of videos, before files are asked for that they need."""
     for _, part in split_datasets(cfg, [split]):
-        if issubclass(dataset_class(part), VideoGroundingDataset):
+        if issubclass(class_of(part), VideoGroundingDataset):
             raise ValueError(
                 f'{cfg.filename}: {part.type} is a data set of videos, and this tool draws pictures; '
                 'tools/infer.py --videos draws the answers of a model about videos'

@@ -11,9 +11,8 @@ from mmdet.registry import METRICS
 
 from mmvg.apis import concise_errors
 from mmvg.evaluation import GroundingMetric
+from mmvg.evaluation.metrics import video_tube_metric
 from mmvg.evaluation.metrics.grounding_metric import DUMP_FORMAT
-
-_TUBES = 'mmvg-tube-'  # how the formats of VideoTubeMetric begin
 
 
 def read_dump(path: str) -> tuple[list, dict]:
@@ -25,12 +24,12 @@ def read_dump(path: str) -> tuple[list, dict]:
     try:
         dump = json.loads(Path(path).read_text(encoding='utf-8'))
         samples, meta = dump['samples'], dump['meta']
-        written = str(meta['format'])
+        written = meta['format']
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path} is not a dump of tools/test.py --out ({error!r}); write it again'
         ) from error
-    if written.startswith(_TUBES):
+    if written == video_tube_metric.DUMP_FORMAT:
         raise ValueError(
             f'{path} holds the tubes of a model of videos; only dumps about pictures are rated again: '
             'run tools/test.py with other settings of test_evaluator (--cfg-options)'

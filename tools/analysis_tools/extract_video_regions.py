@@ -33,7 +33,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mmvg.apis import concise_errors, dataset_class, load_config, split_datasets
+from mmvg.apis import class_of, concise_errors, load_config, split_datasets
 from mmvg.apis.region_source import REGION_SETTINGS, build_region_extractor
 from mmvg.datasets import VideoGroundingDataset
 from mmvg.datasets.video_regions import VideoRegionWriter, frame_key
@@ -146,7 +146,7 @@ def find_videos(cfg: Config, splits: list[str]) -> dict[str, Video]:
     """All videos of a config by id, with the frames that its pipelines sample."""
     videos: dict[str, Video] = {}
     for _, part in split_datasets(cfg, splits):
-        if not issubclass(dataset_class(part), VideoGroundingDataset):
+        if not issubclass(class_of(part), VideoGroundingDataset):
             raise ValueError(f'{cfg.filename}: {part.type} is no data set of videos')
         dataset = DATASETS.build({**part, 'pipeline': [], 'with_truth': False})
         sample, load = None, TRANSFORMS.build(_loading_step(part))

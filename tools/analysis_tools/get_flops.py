@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmvg.apis import concise_errors, load_config, split_datasets
+from mmvg.apis import class_of, concise_errors, load_config, split_datasets
 from mmvg.models.detectors import TransVG
 
 PARTS = dict(
@@ -68,9 +68,7 @@ def canvas(cfg: Config) -> tuple[int, int]:
 
 def check_model(cfg: Config) -> None:
     """Raise ValueError unless the model takes pictures and tokens of queries."""
-    kind = cfg.model.type
-    kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not issubclass(kind or object, TransVG):
+    if not issubclass(class_of(cfg.model, MODELS), TransVG):
         raise ValueError(
             f'{cfg.filename} is a config of {cfg.model.type}; this tool counts TransVG, QRNet and '
             'models derived from them. Time ReIR with tools/analysis_tools/benchmark.py --compare '

@@ -151,14 +151,8 @@ def main() -> None:
     of_source = parser.add_argument_group('source')
     add = of_source.add_argument
     add('--split', nargs='+', help='of a config: the splits or names of its data sets')
-    add(
-        '--cfg-options',
-        '--options',  # its former name
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='of config or class',
-    )
+    options = dict(nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('--cfg-options', **options, help='of config or class')
     add(
         '--as-configured',
         action='store_true',

@@ -9,7 +9,7 @@ from grounding_entries import Entry, character_spans, plain_number
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmvg.apis import dataset_class, split_datasets
+from mmvg.apis import class_of, split_datasets
 from mmvg.datasets import GroundingDataset
 
 
@@ -31,7 +31,7 @@ def build(cfg: dict, as_configured: bool = False, skip_invalid: bool = False) ->
         skip_invalid (bool): Leave bad records out instead of raising.
     """
     cfg = {**cfg, 'pipeline': [], 'group_by_image': False}
-    kind = dataset_class(cfg)
+    kind = class_of(cfg)
     if not issubclass(kind, GroundingDataset):
         raise ValueError(f"{cfg['type']} is not one of mmvg's grounding data sets")
     if not as_configured:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .tube_overlap import PROTOCOLS, TrueTube, true_tube
 
-_DUMP_FORMAT = 'mmvg-tube-ratings-1'
+DUMP_FORMAT = 'mmvg-tube-ratings-1'
 _COPIED = ('dataset_name', 'video_id', 'queries', 'query_ids', 'query_types')
 _ROWS = dict(segment='whole segment, true boxes', oracle_tube='best candidate tube, true span')
 _FIGURES = ('tiou', 'viou', 'siou')
@@ -249,7 +249,7 @@ class VideoTubeMetric(BaseMetric):
 
     def _dump(self, results: list[dict]) -> None:
         os.makedirs(os.path.dirname(self.out_file) or '.', exist_ok=True)
-        meta = dict(format=_DUMP_FORMAT, protocol=self.protocol, dataset=self.dataset)
+        meta = dict(format=DUMP_FORMAT, protocol=self.protocol, dataset=self.dataset)
         with open(self.out_file, 'w', encoding='utf-8') as f:
             json.dump(dict(meta=meta, samples=results), f, ensure_ascii=False)
 

@@ -75,7 +75,7 @@ class FrozenRoIDetector(BaseDetector):
             inside = inside * (kept[:, None, None] if dim == -1 else kept[:, None, :, None])
         return (features * inside).sum((2, 3)) / inside.sum((2, 3))
 
-    def check_source(self, source: dict[str, str], path: str) -> None:
+    def check_cached(self, source: dict[str, str], path: str) -> None:
         """Raise ValueError unless cached features, of file ``path``, come from this visual branch."""
         if self.checked_source != source:
             check_source(self, source, path)

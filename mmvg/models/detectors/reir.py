@@ -187,7 +187,7 @@ class ReIR(FrozenRoIDetector):
                 f'picture too (refine={self.refine!r}); use LoadRoIFeatures(maps=True), or put the '
                 "loading of pictures before it; or set refine='never' to leave boxes where they are"
             )
-        self.check_source(source, path)
+        self.check_cached(source, path)
         return whole or (moves and self.refining)
 
     def match_coarse(self, inputs: dict, text: dict, feature_map: Tensor) -> dict[str, Tensor]:
